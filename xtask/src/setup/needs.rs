@@ -1,0 +1,168 @@
+//! What each purpose needs, and which Debian package brings it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{Purpose, linker};
+use crate::toolchain;
+use crate::workspace;
+
+/// Something that is not on this host.
+pub struct Missing {
+    /// In words, for the case that it cannot be installed.
+    pub what: String,
+    pub packages: Vec<String>,
+}
+
+/// The LLVM of the rustc that Debian 12 packages as `rustc-web`: bpf-linker is built on the same.
+const PACKAGED_LLVM: u32 = 22;
+
+/// The programs that the tests run. An nginx that is there is left as it is: a module package
+/// would change its configuration, and it may serve.
+const TEST_PROGRAMS: [(&str, &[&str]); 11] = [
+    ("nginx", &["nginx-light", "libnginx-mod-stream"]),
+    ("iptables", &["iptables"]),
+    ("ip6tables", &["iptables"]),
+    ("nft", &["nftables"]),
+    ("ip", &["iproute2"]),
+    ("ss", &["iproute2"]),
+    ("bpftool", &["bpftool"]),
+    ("python3", &["python3-minimal"]),
+    ("ps", &["procps"]),
+    ("unshare", &["util-linux"]),
+    ("nsenter", &["util-linux"]),
+];
+
+const BENCH_PROGRAMS: [(&str, &[&str]); 1] = [("wrk", &["wrk"])];
+
+/// The BPF target that fits this host.
+pub fn target() -> &'static str {
+    toolchain::target(cfg!(target_endian = "big"))
+}
+
+/// All that is missing for this purpose and that a package would bring.
+///
+/// # Errors
+///
+/// The environment names a tool that does not serve.
+pub fn missing(purpose: Purpose) -> Result<Vec<Missing>> {
+    let mut missing = missing_for_build()?;
+    if matches!(purpose, Purpose::Test | Purpose::Bench) {
+        missing.extend(missing_programs(&TEST_PROGRAMS));
+    }
+    if purpose == Purpose::Bench {
+        missing.extend(missing_programs(&BENCH_PROGRAMS));
+    }
+    Ok(missing)
+}
+
+/// One message with all of it, and how to get it.
+pub fn describe(missing: &[Missing], reason: &str) -> String {
+    let what: String = missing
+        .iter()
+        .map(|one| format!("  - {}\n", one.what))
+        .collect();
+    format!(
+        "these are missing, {reason}:\n{what}\
+        on Debian 12, as root:\n  \
+        apt-get install --no-install-recommends {}\n\
+        elsewhere install the same programs; what compiles eBPF comes by\n  \
+        rustup toolchain install nightly --profile minimal --component rust-src\n  \
+        cargo install bpf-linker --version {}   # needs LLVM's development files",
+        packages(missing).join(" "),
+        linker::VERSION,
+    )
+}
+
+/// The packages' names, each once.
+pub fn packages(missing: &[Missing]) -> Vec<&str> {
+    let mut names: Vec<&str> = missing
+        .iter()
+        .flat_map(|one| one.packages.iter().map(String::as_str))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn missing_for_build() -> Result<Vec<Missing>> {
+    let mut missing = Vec::new();
+    let llvm = match toolchain::find_toolchain(target()) {
+        Ok(toolchain) => toolchain.llvm,
+        Err(error) if error.named => return Err(error.into()),
+        Err(error) => {
+            missing.push(Missing {
+                what: format!("a {} ({})", error.what, error.tried.join("; ")),
+                packages: vec!["rustc-web".to_owned(), "libstd-rust-web-dev-bpf".to_owned()],
+            });
+            PACKAGED_LLVM
+        }
+    };
+    if !linker::is_ready(workspace::root(), llvm)? {
+        missing.extend(missing_for_linker(llvm));
+    }
+    Ok(missing)
+}
+
+/// What building bpf-linker needs.
+fn missing_for_linker(llvm: u32) -> Option<Missing> {
+    let config = linker::llvm_folder(llvm).join("bin/llvm-config");
+    let zstd = Path::new("/usr/include/zstd.h");
+    if config.is_file() && zstd.is_file() && has_program("g++") {
+        return None;
+    }
+    Some(Missing {
+        what: format!(
+            "bpf-linker {} on LLVM {llvm}, or what it is built from",
+            linker::VERSION
+        ),
+        packages: vec![
+            format!("llvm-{llvm}-dev"),
+            "libzstd-dev".to_owned(),
+            "g++".to_owned(),
+        ],
+    })
+}
+
+fn missing_programs(programs: &[(&str, &[&str])]) -> Vec<Missing> {
+    programs
+        .iter()
+        .filter(|(program, _)| !has_program(program))
+        .map(|(program, packages)| Missing {
+            what: format!("the program {program}"),
+            packages: packages.iter().map(|&package| package.to_owned()).collect(),
+        })
+        .collect()
+}
+
+/// Whether the program is in `PATH`, or where administration programs are, which the `PATH` of
+/// users leaves out.
+fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .any(|folder| folder.join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_every_missing_thing_and_each_package_once() {
+        let missing = missing_programs(&[("no-such-1", &["one"]), ("no-such-2", &["one", "two"])]);
+        let text = describe(&missing, "not root");
+        assert!(
+            text.contains("no-such-1") && text.contains("no-such-2"),
+            "{text}"
+        );
+        assert!(text.contains("--no-install-recommends one two\n"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_is_there_is_not_missing() {
+        assert!(missing_programs(&[("sh", &["dash"])]).is_empty());
+    }
+}
