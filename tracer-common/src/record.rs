@@ -1,0 +1,426 @@
+//! The records that travel through the ring buffer.
+
+#[cfg(feature = "user")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Defines wire structures. With the feature `user` they can be read out of bytes; deriving
+/// `IntoBytes` makes the compiler refuse any that has padding.
+macro_rules! wire {
+    ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+    )*};
+}
+
+/// Tells records apart; the first field of every [`Header`].
+pub mod kind {
+    pub const CONNECT_FAILED: u16 = 1;
+    pub const ATTEMPT_ENDED: u16 = 2;
+    pub const CONNECTED: u16 = 3;
+    pub const RESET_SENT: u16 = 4;
+    pub const PACKET_DROPPED: u16 = 5;
+    pub const ICMP_SENT: u16 = 6;
+    pub const RETRANSMITTED: u16 = 7;
+    pub const LISTEN_STARTED: u16 = 8;
+    pub const LISTEN_ENDED: u16 = 9;
+    pub const PROCESS_EXITED: u16 = 10;
+    pub const SIGNAL_SENT: u16 = 11;
+    pub const OOM_VICTIM: u16 = 12;
+    pub const FORKED: u16 = 13;
+    pub const EXECUTED: u16 = 14;
+    pub const SOCKET_FAILED: u16 = 15;
+    pub const BIND_FAILED: u16 = 16;
+    pub const LOG_LINE: u16 = 17;
+    pub const CLIENT_CLOSED: u16 = 18;
+    pub const SOCKET_CLOSED: u16 = 19;
+    /// One past the last: the length of the array of losses, whose index 0 counts map entries
+    /// that found no room.
+    pub const COUNT: u16 = 20;
+}
+
+/// Frames of the kernel's stack that a record keeps, the innermost first.
+pub const FRAMES: usize = 16;
+/// Bytes of a `sockaddr_un` path.
+pub const UNIX_PATH: usize = 108;
+/// Bytes of an error-log line, as `NGX_MAX_ERROR_STR` bounds it.
+pub const LOG_LINE: usize = 2048;
+/// Bytes that most lines do with.
+pub const SHORT_LINE: usize = 464;
+
+/// `Address::family` of IPv4, as `AF_INET`.
+pub const INET: u16 = 2;
+/// `Address::family` of IPv6, as `AF_INET6`.
+pub const INET6: u16 = 10;
+/// `Address::family` of Unix sockets, as `AF_UNIX`.
+pub const UNIX: u16 = 1;
+
+wire! {
+    /// Begins every record.
+    pub struct Header {
+        pub kind: u16,
+        /// Not used; keeps the following field aligned.
+        pub reserved: u16,
+        pub cpu: u32,
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        pub at: u64,
+    }
+
+    /// An internet address and port. IPv4 addresses stand as v4-mapped ones, so that equal
+    /// addresses have equal bytes.
+    pub struct Address {
+        pub ip: [u8; 16],
+        pub port: u16,
+        /// [`INET`], [`INET6`], or 0 where there is no address.
+        pub family: u16,
+        pub scope: u32,
+    }
+
+    /// A thread of a process, as the root pid namespace numbers them.
+    pub struct Task {
+        pub tgid: u32,
+        pub tid: u32,
+        pub comm: [u8; 16],
+    }
+
+    /// A TCP header with its addresses.
+    pub struct Segment {
+        pub from: Address,
+        pub to: Address,
+        pub sequence: u32,
+        pub netns: u32,
+        pub ifindex: u32,
+        pub flags: u8,
+        /// Time to live or hop limit.
+        pub ttl: u8,
+        pub reserved: u16,
+    }
+
+    /// `connect()` of a worker returned an error other than `EINPROGRESS`.
+    pub struct ConnectFailed {
+        pub header: Header,
+        pub task: Task,
+        pub started: u64,
+        pub dialled: Address,
+        /// Where the socket had entered SYN_SENT: its addresses at the end of that.
+        pub local: Address,
+        pub remote: Address,
+        /// Positive.
+        pub errno: u32,
+        pub reached_syn_sent: u32,
+        pub netns: u32,
+        /// `AF_*` of the dialled address.
+        pub family: u16,
+        /// Bytes of `path` in use.
+        pub path_length: u16,
+        pub path: [u8; UNIX_PATH],
+        /// `sk_protocol` of the socket, such as 6 for TCP and 17 for UDP; 0 where it cannot be read.
+        pub protocol: u32,
+    }
+
+    /// What became of a SYN while the `connect()` that sent it was under way.
+    pub struct Fate {
+        /// 0 where it did not happen.
+        pub at: u64,
+        /// Where the SYN was going by then.
+        pub to: Address,
+        pub netns: u32,
+        /// `enum sk_rst_reason` or `enum skb_drop_reason`.
+        pub reason: u32,
+    }
+
+    /// A worker's socket left SYN_SENT for CLOSE.
+    pub struct AttemptEnded {
+        pub header: Header,
+        /// The thread that dialled; its name is not filled in.
+        pub task: Task,
+        /// The thread that ran when the socket closed.
+        pub closer: Task,
+        pub socket: u64,
+        pub started: u64,
+        /// When a reset reached the socket, 0 where none did.
+        pub reset_at: u64,
+        /// This host's TCP answered the SYN with a reset.
+        pub reset_sent: Fate,
+        /// This host found no socket for the SYN and freed it.
+        pub no_socket: Fate,
+        pub dialled: Address,
+        pub local: Address,
+        pub remote: Address,
+        /// `sk_err`, positive; 0 where nginx closed the socket itself.
+        pub error: u32,
+        pub soft_error: u32,
+        pub initial_sequence: u32,
+        pub netns: u32,
+    }
+
+    /// A worker's socket reached ESTABLISHED towards an address that had failed, or towards itself.
+    pub struct Connected {
+        pub header: Header,
+        pub task: Task,
+        pub socket: u64,
+        pub started: u64,
+        pub dialled: Address,
+        pub local: Address,
+        pub remote: Address,
+        pub netns: u32,
+        pub self_connected: u32,
+    }
+
+    /// TCP answered a segment with a reset (`tcp_v4_send_reset`, `tcp_v6_send_reset`).
+    pub struct ResetSent {
+        pub header: Header,
+        /// The segment that was answered.
+        pub segment: Segment,
+        /// `enum sk_rst_reason`; [`super::layout::NONE`] where the tracepoint has no reason.
+        pub reason: u32,
+        pub reserved: u32,
+    }
+
+    /// A packet was freed with a drop reason (`kfree_skb_reason`, `sk_skb_reason_drop`).
+    pub struct PacketDropped {
+        pub header: Header,
+        pub segment: Segment,
+        /// `enum skb_drop_reason`; [`super::layout::NONE`] where the tracepoint has no reason.
+        pub reason: u32,
+        /// The packet comes from a dialled destination, not from nginx.
+        pub answer: u32,
+        /// The code address that freed it.
+        pub location: u64,
+        pub frames: [u64; FRAMES],
+    }
+
+    /// This host sent an ICMP error (`__icmp_send`).
+    pub struct IcmpSent {
+        pub header: Header,
+        /// The segment that the error is about.
+        pub segment: Segment,
+        pub kind: u32,
+        pub code: u32,
+        pub frames: [u64; FRAMES],
+    }
+
+    /// A SYN was sent again (`tcp_retransmit_skb`).
+    pub struct Retransmitted {
+        pub header: Header,
+        pub socket: u64,
+        /// What sending returned; `i32::MIN` where the tracepoint does not carry it.
+        pub error: i32,
+        pub reserved: u32,
+    }
+
+    /// A TCP socket began or ceased to listen.
+    pub struct Listening {
+        pub header: Header,
+        /// The thread that called listen, closed the socket, or was ending.
+        pub task: Task,
+        pub socket: u64,
+        pub inode: u64,
+        pub address: Address,
+        pub netns: u32,
+        pub ifindex: u32,
+        pub v6only: u32,
+        /// The thread was exiting (`PF_EXITING`).
+        pub exiting: u32,
+        /// `task_struct.exit_code`, as `wait()` encodes it.
+        pub exit_code: u32,
+        pub reserved: u32,
+    }
+
+    /// A process that held a listening socket, or one of an nginx, ended.
+    pub struct ProcessExited {
+        pub header: Header,
+        pub task: Task,
+        /// As `wait()` encodes it.
+        pub exit_code: u32,
+        pub reserved: u32,
+    }
+
+    /// A signal that may end a process was sent to one that holds a listening socket.
+    pub struct SignalSent {
+        pub header: Header,
+        pub sender: Task,
+        pub target: u32,
+        pub signal: u32,
+    }
+
+    /// The OOM killer chose a process.
+    pub struct OomVictim {
+        pub header: Header,
+        pub pid: u32,
+        pub reserved: u32,
+    }
+
+    /// A process of an nginx forked.
+    pub struct Forked {
+        pub header: Header,
+        pub parent: u32,
+        pub child: u32,
+    }
+
+    /// A process executed a program that is called like an nginx, or a process of an nginx
+    /// executed any program.
+    pub struct Executed {
+        pub header: Header,
+        pub task: Task,
+    }
+
+    /// `socket()` of a worker failed.
+    pub struct SocketFailed {
+        pub header: Header,
+        pub task: Task,
+        pub errno: u32,
+        pub reserved: u32,
+    }
+
+    /// `bind()` of a worker failed.
+    pub struct BindFailed {
+        pub header: Header,
+        pub task: Task,
+        pub address: Address,
+        pub errno: u32,
+        pub reserved: u32,
+    }
+
+    /// A worker closed a client connection that the client had closed before it, right after
+    /// giving up on an upstream.
+    pub struct ClientClosed {
+        pub header: Header,
+        pub task: Task,
+        pub client: Address,
+    }
+
+    /// A worker closed the socket of an attempt that had failed: it has said of it all it will.
+    pub struct SocketClosed {
+        pub header: Header,
+        pub socket: u64,
+    }
+
+    /// Begins a record of an error-log line; the text follows.
+    pub struct LogLineHead {
+        pub header: Header,
+        pub task: Task,
+        /// Bytes of the line that the record holds.
+        pub length: u32,
+        pub reserved: u32,
+    }
+}
+
+/// A line that a worker wrote to its error log after a failure.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct LogLine<const ROOM: usize> {
+    pub head: LogLineHead,
+    pub text: [u8; ROOM],
+}
+
+wire! {
+    /// Key of the map `OUTCOMES`: attempts that have it in common failed in the same way.
+    pub struct Outcome {
+        pub to: Destination,
+        pub reset_to: Destination,
+        pub tgid: u32,
+        pub error: u32,
+        pub netns: u32,
+        pub reason: u32,
+    }
+
+    /// How many attempts had one outcome.
+    pub struct Tally {
+        /// When the present window began.
+        pub window: u64,
+        /// Attempts of this window that have a record each.
+        pub told: u64,
+        /// Attempts, since the beginning, that were counted here and have no record.
+        pub folded: u64,
+    }
+}
+
+impl Fate {
+    /// Nothing happened.
+    pub const NONE: Self = Self {
+        at: 0,
+        to: Address::NONE,
+        netns: 0,
+        reason: 0,
+    };
+}
+
+impl Address {
+    /// No address.
+    pub const NONE: Self = Self {
+        ip: [0; 16],
+        port: 0,
+        family: 0,
+        scope: 0,
+    };
+
+    /// An IPv4 address from its bytes in network order.
+    pub const fn v4(ip: [u8; 4], port: u16) -> Self {
+        Self {
+            ip: [
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ip[0], ip[1], ip[2], ip[3],
+            ],
+            port,
+            family: INET,
+            scope: 0,
+        }
+    }
+
+    /// An IPv6 address from its bytes in network order.
+    pub const fn v6(ip: [u8; 16], port: u16, scope: u32) -> Self {
+        Self {
+            ip,
+            port,
+            family: INET6,
+            scope,
+        }
+    }
+
+    /// The key under which this address stands in maps.
+    pub const fn key(&self) -> Destination {
+        Destination {
+            ip: self.ip,
+            port: self.port as u32,
+        }
+    }
+}
+
+wire! {
+    /// Key of the maps of addresses: the same for every socket that uses an address and port.
+    pub struct Destination {
+        pub ip: [u8; 16],
+        pub port: u32,
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<Address>() == 24);
+    assert!(size_of::<Task>() == 24);
+    assert!(size_of::<Segment>() == 64);
+    assert!(size_of::<ConnectFailed>() == 248);
+    assert!(size_of::<AttemptEnded>() == 256);
+    assert!(size_of::<Outcome>() == 56);
+    assert!(size_of::<Tally>() == 24);
+    assert!(size_of::<Connected>() == 136);
+    assert!(size_of::<ResetSent>() == 88);
+    assert!(size_of::<PacketDropped>() == 224);
+    assert!(size_of::<IcmpSent>() == 216);
+    assert!(size_of::<Retransmitted>() == 32);
+    assert!(size_of::<Listening>() == 104);
+    assert!(size_of::<ProcessExited>() == 48);
+    assert!(size_of::<SignalSent>() == 48);
+    assert!(size_of::<OomVictim>() == 24);
+    assert!(size_of::<Forked>() == 24);
+    assert!(size_of::<Executed>() == 40);
+    assert!(size_of::<SocketFailed>() == 48);
+    assert!(size_of::<BindFailed>() == 72);
+    assert!(size_of::<ClientClosed>() == 64);
+    assert!(size_of::<SocketClosed>() == 24);
+    assert!(size_of::<LogLineHead>() == 48);
+    assert!(size_of::<LogLine<SHORT_LINE>>() == 48 + SHORT_LINE);
+    assert!(size_of::<LogLine<LOG_LINE>>() == 48 + LOG_LINE);
+};
