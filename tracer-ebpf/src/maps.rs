@@ -1,0 +1,144 @@
+//! The maps. Each is bounded; an entry that finds no room is counted in `LOSSES`.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+};
+use tracer_common::{
+    bound, interest,
+    record::{Address, Destination, Fate, Outcome, Tally, kind},
+};
+
+/// Processes whose connections are observed, by process id; the value is a `role`.
+#[map]
+pub static TASKS: HashMap<u32, u32> = HashMap::with_max_entries(bound::TASKS, 0);
+
+/// Processes that hold a listening socket, by process id.
+#[map]
+pub static OWNERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(bound::OWNERS, 0);
+
+/// What there is to look for, by `tracer_common::interest`. An element of an array costs next to
+/// nothing to read: as long as all goes well the dearer maps are not looked into.
+#[map]
+pub static INTERESTS: Array<u32> = Array::with_max_entries(interest::COUNT, 0);
+
+/// The last `connect()` or `bind()` of each thread of nginx, by thread id.
+#[map]
+pub static CALLS: HashMap<u32, Call> = HashMap::with_max_entries(bound::CALLS, 0);
+
+/// Sockets of nginx in SYN_SENT, by their address in the kernel.
+#[map]
+pub static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(bound::ATTEMPTS, 0);
+
+/// Destinations that nginx dialled lately: what answers them is observed in every namespace.
+#[map]
+pub static DIALLED: LruHashMap<Destination, u32> = LruHashMap::with_max_entries(bound::DIALLED, 0);
+
+/// Local addresses of attempts that outlived `connect()`. They recognise the packets of an
+/// attempt whose destination was translated.
+#[map]
+pub static WAITING: LruHashMap<Destination, u64> = LruHashMap::with_max_entries(bound::WAITING, 0);
+
+/// Destinations that failed and whose next success is wanted; user space fills it.
+#[map]
+pub static RECOVERING: HashMap<Destination, u32> = HashMap::with_max_entries(bound::RECOVERING, 0);
+
+/// Sockets of attempts that failed and that nginx still holds.
+#[map]
+pub static FAILED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(bound::FAILED, 0);
+
+/// Threads of nginx that met a failure or may meet one, by thread id.
+#[map]
+pub static FAILING: LruHashMap<u32, Failing> = LruHashMap::with_max_entries(bound::FAILING, 0);
+
+/// How many attempts failed in which way.
+#[map]
+pub static OUTCOMES: PerCpuHashMap<Outcome, Tally> =
+    PerCpuHashMap::with_max_entries(bound::OUTCOMES, 0);
+
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
+
+/// Records that found no room in the ring buffer, by kind; index 0 counts map entries.
+#[map]
+pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT as u32, 0);
+
+/// What is awaited of a thread of nginx.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Failing {
+    /// When it last met a failure; 0 before the first.
+    pub failed_at: u64,
+    /// The same on the clock of `tcp_jiffies32`.
+    pub failed_jiffies: u32,
+    /// How many lines of it are still taken for failures that were told.
+    pub credit: u32,
+    /// Until when an unanswered attempt may lead to a line.
+    pub waits_until: u64,
+}
+
+/// A `connect()` or `bind()`. The entry stays with its thread: to write a new call into it costs
+/// less than to make and remove one for each.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// 1 until the call returns.
+    pub under_way: u32,
+    /// 1 once the socket left SYN_SENT again without an error before the call returned.
+    pub closed: u32,
+    pub started: u64,
+    /// The socket that entered SYN_SENT inside this call; 0 before that.
+    pub socket: u64,
+    /// The caller's pointer to the address, and its length.
+    pub user_address: u64,
+    pub user_length: u32,
+    pub family: u32,
+    pub address: Address,
+    /// What was of the socket when it was closed.
+    pub local: Address,
+    pub remote: Address,
+    pub netns: u32,
+    pub descriptor: u32,
+}
+
+/// An attempt between SYN_SENT and its end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Attempt {
+    pub started: u64,
+    pub reset_at: u64,
+    pub reset_sent: Fate,
+    pub no_socket: Fate,
+    pub dialled: Address,
+    pub tgid: u32,
+    pub tid: u32,
+    /// Local address under which it stands in `WAITING`; family 0 where it does not.
+    pub waiting: Address,
+}
+
+/// Whether anything of that kind is to be looked for.
+#[inline(always)]
+pub fn interested(which: u32) -> bool {
+    // SAFETY: elements are aligned numbers, read and written whole.
+    INTERESTS
+        .get_ptr(which)
+        .is_some_and(|count| unsafe { *count } != 0)
+}
+
+/// Looks for things of that kind from now on.
+#[inline(always)]
+pub fn become_interested(which: u32) {
+    if let Some(count) = INTERESTS.get_ptr_mut(which) {
+        // SAFETY: elements are aligned numbers, read and written whole.
+        unsafe { *count = 1 };
+    }
+}
+
+/// The call that the thread is in.
+#[inline(always)]
+pub fn under_way(tid: u32) -> Option<*mut Call> {
+    CALLS
+        .get_ptr_mut(tid)
+        // SAFETY: only the thread itself writes its entry.
+        .filter(|call| unsafe { (**call).under_way } == 1)
+}

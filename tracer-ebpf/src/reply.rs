@@ -1,0 +1,151 @@
+//! What becomes of nginx's SYN and of its answer, in any namespace of this host.
+
+use aya_ebpf::{
+    EbpfContext, helpers::bpf_get_stack, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use tracer_common::{
+    layout::NONE,
+    record::{FRAMES, Fate, IcmpSent, PacketDropped, ResetSent, Segment, kind},
+};
+
+use crate::{
+    emit::{emit, fill, header, now},
+    kernel::layout,
+    packet::{FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, locate, segment},
+};
+
+/// The first values of `enum skb_drop_reason` (`SKB_NOT_DROPPED_YET`, `SKB_CONSUMED`) mean that
+/// nothing was dropped; the enum's own comment keeps them first.
+const NOT_DROPPED: u32 = 1;
+
+/// match-proto: tcp:tcp_send_reset(const struct sock *sk, const struct sk_buff *skb[, const enum sk_rst_reason reason])
+#[raw_tracepoint]
+pub fn tcp_send_reset(context: RawTracePointContext) -> i32 {
+    let skb: u64 = context.arg(1);
+    let Some(mut segment) = segment(skb, FLAG_SYN) else {
+        return 0;
+    };
+    if segment.flags & FLAG_ACK != 0 || belongs(&segment) != Some(Side::Nginx) {
+        return 0;
+    }
+    locate(skb, &mut segment);
+    let reason = match layout!(reset_reason_argument) {
+        2 => context.arg(2),
+        _ => NONE,
+    };
+    if let Some(attempt) = attempt_under_way(&segment) {
+        attempt.reset_sent = fate(&segment, reason);
+        return 0;
+    }
+    emit(
+        kind::RESET_SENT,
+        fill!(record: ResetSent {
+                header: header(kind::RESET_SENT),
+                segment: segment,
+                reason: reason,
+                reserved: 0,
+        }),
+    );
+    0
+}
+
+/// match-proto: skb:kfree_skb(struct sk_buff *skb, void *location[, enum skb_drop_reason reason[, struct sock *rx_sk]])
+#[raw_tracepoint]
+pub fn kfree_skb(context: RawTracePointContext) -> i32 {
+    let reason = match layout!(kfree_reason_argument) {
+        2 => context.arg(2),
+        _ => NONE,
+    };
+    if reason <= NOT_DROPPED {
+        return 0;
+    }
+    let skb: u64 = context.arg(0);
+    let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
+        return 0;
+    };
+    let Some(side) = belongs(&segment) else {
+        return 0;
+    };
+    locate(skb, &mut segment);
+    if reason == layout!(drop_without_socket)
+        && let Some(attempt) = attempt_under_way(&segment)
+    {
+        attempt.no_socket = fate(&segment, reason);
+        return 0;
+    }
+    let fill = fill!(record: PacketDropped {
+        header: header(kind::PACKET_DROPPED),
+        segment: segment,
+        reason: reason,
+        answer: u32::from(side == Side::Target),
+        location: context.arg(1),
+        frames: [0; FRAMES],
+    });
+    emit(kind::PACKET_DROPPED, |record| {
+        fill(record);
+        if by_a_rule(reason) {
+            // SAFETY: the record was filled above.
+            stack(&context, unsafe { &mut (*record).frames });
+        }
+    });
+    0
+}
+
+/// What becomes of a SYN inside the `connect()` that sent it is told with the end of the attempt:
+/// one record where there would be three.
+#[inline(always)]
+fn fate(segment: &Segment, reason: u32) -> Fate {
+    Fate {
+        at: now(),
+        to: segment.to,
+        netns: segment.netns,
+        reason,
+    }
+}
+
+/// A rule of a packet filter, or what may be one: only then the stack is worth its microseconds.
+#[inline(always)]
+fn by_a_rule(reason: u32) -> bool {
+    let netfilter = layout!(drop_by_netfilter);
+    netfilter == NONE || reason == netfilter
+}
+
+/// match-proto: icmp:icmp_send(const struct sk_buff *skb, int type, int code)
+#[raw_tracepoint]
+pub fn icmp_send(context: RawTracePointContext) -> i32 {
+    let skb: u64 = context.arg(0);
+    let Some(mut segment) = segment(skb, FLAG_SYN) else {
+        return 0;
+    };
+    if belongs(&segment).is_none() {
+        return 0;
+    }
+    locate(skb, &mut segment);
+    let fill = fill!(record: IcmpSent {
+        header: header(kind::ICMP_SENT),
+        segment: segment,
+        kind: context.arg(1),
+        code: context.arg(2),
+        frames: [0; FRAMES],
+    });
+    emit(kind::ICMP_SENT, |record| {
+        fill(record);
+        // SAFETY: the record was filled above.
+        stack(&context, unsafe { &mut (*record).frames });
+    });
+    0
+}
+
+/// Fills in the kernel's stack: it names the hook in which a packet filter decided.
+#[inline(always)]
+fn stack(context: &RawTracePointContext, frames: &mut [u64; FRAMES]) {
+    // SAFETY: the buffer is as long as told; a failure leaves zeroes.
+    unsafe {
+        bpf_get_stack(
+            context.as_ptr(),
+            frames.as_mut_ptr().cast(),
+            (FRAMES * 8) as u32,
+            0,
+        );
+    }
+}

@@ -1,0 +1,383 @@
+//! State changes of sockets: attempts that begin and end, listeners that come and go.
+
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use tracer_common::{
+    interest,
+    record::{
+        Address, AttemptEnded, ClientClosed, Connected, Fate, Listening, Outcome, Retransmitted,
+        SocketClosed, Tally, Task, kind,
+    },
+};
+
+use crate::{
+    emit::{current, current_task, emit, fill, header, no_room, now},
+    kernel::{
+        exit_code, exiting, inode, is_tcp, layout, local_address, netns_of_socket, read,
+        remote_address,
+    },
+    log_line,
+    maps::{
+        ATTEMPTS, Attempt, DIALLED, FAILED, FAILING, Failing, OUTCOMES, OWNERS, RECOVERING, TASKS,
+        WAITING, become_interested, interested, under_way,
+    },
+};
+
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECV: i32 = 3;
+const CLOSE: i32 = 7;
+const CLOSE_WAIT: i32 = 8;
+const LAST_ACK: i32 = 9;
+const LISTEN: i32 = 10;
+
+/// Attempts of one outcome that one processor tells in one window; the others are counted.
+const TOLD: u64 = 16;
+/// In nanoseconds.
+const WINDOW: u64 = 100_000_000;
+/// How long after a failure the close of a client's connection is still told, in nanoseconds.
+const SAME_TURN: u64 = 20_000_000;
+
+/// match-proto: sock:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
+#[raw_tracepoint]
+pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
+    let socket: u64 = context.arg(0);
+    let old: i32 = context.arg(1);
+    let new: i32 = context.arg(2);
+    match (old, new) {
+        (CLOSE, SYN_SENT) => attempt_begins(socket),
+        (SYN_SENT, ESTABLISHED) => attempt_succeeds(socket),
+        (SYN_SENT, SYN_RECV) => attempt_meets_itself(socket),
+        (SYN_SENT, CLOSE) => attempt_ends(socket),
+        (CLOSE_WAIT, LAST_ACK) => client_closes(socket),
+        (CLOSE, LISTEN) => listening(kind::LISTEN_STARTED, socket),
+        (LISTEN, CLOSE) => listening(kind::LISTEN_ENDED, socket),
+        _ => {}
+    }
+    0
+}
+
+/// match-proto: tcp:tcp_receive_reset(struct sock *sk)
+#[raw_tracepoint]
+pub fn tcp_receive_reset(context: RawTracePointContext) -> i32 {
+    let socket: u64 = context.arg(0);
+    if let Some(attempt) = ATTEMPTS.get_ptr_mut(socket) {
+        // SAFETY: the socket is locked while it handles a segment, so that nobody else writes.
+        unsafe { (*attempt).reset_at = now() };
+    }
+    0
+}
+
+/// match-proto: tcp:tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb[, int err])
+#[raw_tracepoint]
+pub fn tcp_retransmit_skb(context: RawTracePointContext) -> i32 {
+    let socket: u64 = context.arg(0);
+    if ATTEMPTS.get_ptr(socket).is_none() {
+        return 0;
+    }
+    let error = match layout!(retransmit_error_argument) {
+        2 => context.arg(2),
+        _ => i32::MIN,
+    };
+    emit(
+        kind::RETRANSMITTED,
+        fill!(record: Retransmitted {
+                header: header(kind::RETRANSMITTED),
+                socket: socket,
+                error: error,
+                reserved: 0,
+        }),
+    );
+    0
+}
+
+/// match-proto: tcp:tcp_destroy_sock(struct sock *sk)
+#[raw_tracepoint]
+pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
+    if !interested(interest::FAILED_SOCKETS) {
+        return 0;
+    }
+    let socket: u64 = context.arg(0);
+    if FAILED.get_ptr(socket).is_none() {
+        return 0;
+    }
+    let _ = FAILED.remove(socket);
+    emit(
+        kind::SOCKET_CLOSED,
+        fill!(record: SocketClosed {
+            header: header(kind::SOCKET_CLOSED),
+            socket: socket,
+        }),
+    );
+    0
+}
+
+/// `tcp_v4_connect` and `tcp_v6_connect` enter SYN_SENT when the route is found and the
+/// destination is set, and before the local port is chosen.
+#[inline(always)]
+fn attempt_begins(socket: u64) {
+    let (tgid, tid) = current();
+    if TASKS.get_ptr(tgid).is_none() || !is_tcp(socket) {
+        return;
+    }
+    let remote = remote_address(socket);
+    let mut attempt = Attempt {
+        started: now(),
+        reset_at: 0,
+        reset_sent: Fate::NONE,
+        no_socket: Fate::NONE,
+        dialled: remote,
+        tgid,
+        tid,
+        waiting: Address::NONE,
+    };
+    if let Some(call) = under_way(tid) {
+        // SAFETY: the entry belongs to the running thread.
+        unsafe {
+            (*call).socket = socket;
+            attempt.started = (*call).started;
+            attempt.dialled = (*call).address;
+        }
+    }
+    if ATTEMPTS.insert(socket, attempt, 0).is_err() {
+        no_room();
+    }
+    let destination = remote.key();
+    if DIALLED.get_ptr(destination).is_none() {
+        let _ = DIALLED.insert(destination, 1, 0);
+    }
+}
+
+#[inline(always)]
+fn attempt_succeeds(socket: u64) {
+    let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
+        return;
+    };
+    // SAFETY: the entry stays until this function removes it at its end; the socket is locked.
+    let attempt = unsafe { &*attempt };
+    if interested(interest::RECOVERIES) && RECOVERING.get_ptr(attempt.dialled.key()).is_some() {
+        connected(socket, attempt, false);
+    }
+    forget(socket, attempt);
+}
+
+/// A socket in SYN_SENT that receives a SYN goes on to SYN_RECV
+/// (`tcp_rcv_synsent_state_process`). Where that SYN is its own it is connected to itself.
+#[inline(always)]
+fn attempt_meets_itself(socket: u64) {
+    let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
+        return;
+    };
+    // SAFETY: the entry stays until this function removes it at its end; the socket is locked.
+    let attempt = unsafe { &*attempt };
+    let local = local_address(socket);
+    let remote = remote_address(socket);
+    if local.port == remote.port && local.ip == remote.ip {
+        connected(socket, attempt, true);
+    }
+    forget(socket, attempt);
+}
+
+#[inline(always)]
+fn connected(socket: u64, attempt: &Attempt, self_connected: bool) {
+    emit(
+        kind::CONNECTED,
+        fill!(record: Connected {
+                header: header(kind::CONNECTED),
+                task: nameless(attempt),
+                socket: socket,
+                started: attempt.started,
+                dialled: attempt.dialled,
+                local: local_address(socket),
+                remote: remote_address(socket),
+                netns: netns_of_socket(socket),
+                self_connected: u32::from(self_connected),
+        }),
+    );
+}
+
+#[inline(always)]
+fn attempt_ends(socket: u64) {
+    let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
+        return;
+    };
+    // SAFETY: the entry stays until this function removes it at its end; the socket is locked.
+    let attempt = unsafe { &*attempt };
+    let error: u32 = read(socket, layout!(sock_err)).unwrap_or(0);
+    let (_, tid) = current();
+    let by_worker = error == 0 && tid == attempt.tid;
+    if by_worker && closed_in_call(socket, tid) {
+        // `sys_exit_connect` tells the rest.
+    } else if by_worker && exiting() {
+        // The worker is ending, not giving up on its upstream.
+    } else if !folded(attempt, error) {
+        ended(socket, attempt, error);
+    }
+    forget(socket, attempt);
+}
+
+/// Under load an upstream that is down fails thousands of times a second in the same way. After
+/// some of them in a short while the others are counted: whoever reads the count knows from the
+/// told ones what they mean.
+#[inline(always)]
+fn folded(attempt: &Attempt, error: u32) -> bool {
+    if layout!(fold) != 1 || attempt.reset_sent.at == 0 || attempt.reset_at == 0 {
+        return false;
+    }
+    let outcome = Outcome {
+        to: attempt.dialled.key(),
+        reset_to: attempt.reset_sent.to.key(),
+        tgid: attempt.tgid,
+        error,
+        netns: attempt.reset_sent.netns,
+        reason: attempt.reset_sent.reason,
+    };
+    let at = now();
+    let Some(tally) = OUTCOMES.get_ptr_mut(outcome) else {
+        let tally = Tally {
+            window: at,
+            told: 1,
+            folded: 0,
+        };
+        let _ = OUTCOMES.insert(outcome, tally, 0);
+        return false;
+    };
+    // SAFETY: the pointer is to this processor's own tally.
+    unsafe {
+        if at > (*tally).window + WINDOW {
+            (*tally).window = at;
+            (*tally).told = 0;
+        }
+        if (*tally).told < TOLD {
+            (*tally).told += 1;
+            return false;
+        }
+        (*tally).folded += 1;
+    }
+    true
+}
+
+/// `connect()` is about to return an error: notes what is wiped before it does.
+#[inline(always)]
+fn closed_in_call(socket: u64, tid: u32) -> bool {
+    let Some(call) = under_way(tid) else {
+        return false;
+    };
+    // SAFETY: the entry belongs to the running thread.
+    unsafe {
+        (*call).closed = 1;
+        (*call).local = local_address(socket);
+        (*call).remote = remote_address(socket);
+        (*call).netns = netns_of_socket(socket);
+    }
+    true
+}
+
+#[inline(always)]
+fn ended(socket: u64, attempt: &Attempt, error: u32) {
+    if error != 0 {
+        let _ = FAILED.insert(socket, 1, 0);
+        become_interested(interest::FAILED_SOCKETS);
+    } else {
+        become_interested(interest::CLIENTS_LEAVING);
+    }
+    log_line::failed(attempt.tid);
+    emit(
+        kind::ATTEMPT_ENDED,
+        fill!(record: AttemptEnded {
+                header: header(kind::ATTEMPT_ENDED),
+                task: nameless(attempt),
+                closer: current_task(),
+                socket: socket,
+                started: attempt.started,
+                reset_at: attempt.reset_at,
+                reset_sent: attempt.reset_sent,
+                no_socket: attempt.no_socket,
+                dialled: attempt.dialled,
+                local: local_address(socket),
+                remote: remote_address(socket),
+                error: error,
+                soft_error: read(socket, layout!(sock_err_soft)).unwrap_or(0),
+                initial_sequence: read(socket, layout!(tcp_snd_una)).unwrap_or(0),
+                netns: netns_of_socket(socket),
+        }),
+    );
+}
+
+#[inline(always)]
+fn forget(socket: u64, attempt: &Attempt) {
+    let _ = ATTEMPTS.remove(socket);
+    if attempt.waiting.family != 0 {
+        let _ = WAITING.remove(attempt.waiting.key());
+    }
+}
+
+#[inline(always)]
+fn nameless(attempt: &Attempt) -> Task {
+    Task {
+        tgid: attempt.tgid,
+        tid: attempt.tid,
+        comm: [0; 16],
+    }
+}
+
+#[inline(always)]
+fn client_closes(socket: u64) {
+    if !interested(interest::CLIENTS_LEAVING) {
+        return;
+    }
+    let (_, tid) = current();
+    let Some(failing) = FAILING.get_ptr(tid) else {
+        return;
+    };
+    // SAFETY: the entry's numbers are aligned and written one at a time.
+    let failing = unsafe { &*failing };
+    if now().saturating_sub(failing.failed_at) > SAME_TURN || answered_since(socket, failing) {
+        return;
+    }
+    emit(
+        kind::CLIENT_CLOSED,
+        fill!(record: ClientClosed {
+                header: header(kind::CLIENT_CLOSED),
+                task: current_task(),
+                client: remote_address(socket),
+        }),
+    );
+}
+
+/// nginx sent its client something after it had given up: the client closed because it was
+/// answered. A client that left first is sent nothing.
+#[inline(always)]
+fn answered_since(socket: u64, failing: &Failing) -> bool {
+    let sent: u32 = read(socket, layout!(tcp_lsndtime)).unwrap_or(0);
+    sent.wrapping_sub(failing.failed_jiffies) as i32 >= 0
+}
+
+#[inline(always)]
+fn listening(which: u16, socket: u64) {
+    if !is_tcp(socket) {
+        return;
+    }
+    if which == kind::LISTEN_STARTED {
+        let (tgid, _) = current();
+        let _ = OWNERS.insert(tgid, 1, 0);
+    }
+    let flags: u8 = read(socket, layout!(sock_ipv6only)).unwrap_or(0);
+    let mask = layout!(sock_ipv6only_mask);
+    let ending = exiting();
+    emit(
+        which,
+        fill!(record: Listening {
+                header: header(which),
+                task: current_task(),
+                socket: socket,
+                inode: inode(socket),
+                address: local_address(socket),
+                netns: netns_of_socket(socket),
+                ifindex: read(socket, layout!(sock_bound_dev_if)).unwrap_or(0),
+                v6only: u32::from(u32::from(flags) & mask != 0),
+                exiting: u32::from(ending),
+                exit_code: if ending { exit_code() } else { 0 },
+                reserved: 0,
+        }),
+    );
+}
