@@ -1,0 +1,22 @@
+//! Says why nginx's upstream connections fail.
+//!
+//! The modules stand in the order in which data flows: the kernel's records become evidence,
+//! evidence becomes a case, a case gets a verdict, a verdict becomes an event, an event goes to
+//! a sink.
+
+// The conditions: what was asked for, what the kernel is like.
+pub mod btf;
+pub mod clock;
+
+// Probe, record, evidence.
+pub mod evidence;
+pub mod probes;
+
+// Evidence, case, verdict: pure.
+pub mod case;
+pub mod verdict;
+
+// Verdict, event: pure.
+pub mod event;
+
+// The subcommands.

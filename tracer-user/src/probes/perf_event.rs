@@ -1,0 +1,145 @@
+//! Runs a program at a tracepoint by way of a perf event.
+//!
+//! aya does this too, but looks for tracefs at its usual places alone and has no way without.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// Runs the program at the tracepoint until the event is dropped. Errors say what was tried.
+pub fn run_at(category: &str, name: &str, program: BorrowedFd<'_>) -> Result<OwnedFd, String> {
+    let event = perf_event(tracepoint_id(category, name)?)?;
+    run_on(event.as_fd(), program)?;
+    Ok(event)
+}
+
+/// The number under which the kernel knows a tracepoint. tracefs is not mounted everywhere; a
+/// mount of our own that is attached nowhere leaves the host as it is and ends with its file.
+fn tracepoint_id(category: &str, name: &str) -> Result<u64, String> {
+    let event = format!("events/{category}/{name}/id");
+    let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .into_iter()
+        .map(|root| Path::new(root).join(&event))
+        .find(|path| path.exists());
+    let text = match mounted {
+        Some(path) => std::fs::read_to_string(&path)
+            .map_err(|error| format!("reading {}: {error}", path.display()))?,
+        None => read_detached(&event)?,
+    };
+    text.trim()
+        .parse()
+        .map_err(|_| format!("tracefs gives no number for {category}:{name}"))
+}
+
+fn read_detached(event: &str) -> Result<String, String> {
+    let tracefs = detached_tracefs()
+        .map_err(|error| format!("tracefs is not mounted and cannot be opened: {error}"))?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", tracefs.as_raw_fd())).join(event);
+    let mut text = String::new();
+    File::open(&path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|error| format!("reading {event} of tracefs: {error}"))?;
+    Ok(text)
+}
+
+fn detached_tracefs() -> std::io::Result<OwnedFd> {
+    const FSCONFIG_CMD_CREATE: libc::c_int = 6;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: the pointer is to a NUL-terminated string, as fsopen(2) takes it.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 1) })?;
+    // SAFETY: this command of fsconfig(2) takes neither key nor value.
+    let created = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            none,
+            none,
+            0,
+        )
+    };
+    if created < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: fsmount(2) takes numbers alone.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0) })
+}
+
+fn owned(result: libc::c_long) -> std::io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just returned this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+}
+
+/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER0`, all that a tracepoint needs.
+#[repr(C)]
+struct PerfEventAttr {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    breakpoint_type: u32,
+    breakpoint_address: u64,
+}
+
+fn perf_event(id: u64) -> Result<OwnedFd, String> {
+    const PERF_TYPE_TRACEPOINT: u32 = 2;
+    const PERF_FLAG_FD_CLOEXEC: u64 = 8;
+    let attributes = PerfEventAttr {
+        kind: PERF_TYPE_TRACEPOINT,
+        size: size_of::<PerfEventAttr>() as u32,
+        config: id,
+        sample_period: 1,
+        sample_type: 0,
+        read_format: 0,
+        flags: 0,
+        wakeup_events: 0,
+        breakpoint_type: 0,
+        breakpoint_address: 0,
+    };
+    // SAFETY: the attributes live as long as the call and tell their own size. A program on a
+    // tracepoint's event runs on every processor, whichever one the event is opened on
+    // (`perf_event_attach_bpf_prog`).
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attributes,
+            -1,
+            0,
+            -1,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    })
+    .map_err(|error| format!("perf_event_open: {error}"))
+}
+
+fn run_on(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), String> {
+    const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
+    const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
+    // SAFETY: this request takes the descriptor of a program.
+    let set = unsafe {
+        libc::ioctl(
+            event.as_raw_fd(),
+            PERF_EVENT_IOC_SET_BPF,
+            program.as_raw_fd(),
+        )
+    };
+    // SAFETY: this request takes nothing.
+    let enabled = unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) };
+    match set < 0 || enabled < 0 {
+        true => Err(format!(
+            "attaching to the perf event: {}",
+            std::io::Error::last_os_error()
+        )),
+        false => Ok(()),
+    }
+}
