@@ -12,6 +12,12 @@ pub mod clock;
 pub mod evidence;
 pub mod probes;
 
+// What is read from the host, and never changed.
+pub mod bounded;
+pub mod cgroup;
+pub mod host;
+pub mod nginx;
+
 // Evidence, case, verdict: pure.
 pub mod case;
 pub mod verdict;

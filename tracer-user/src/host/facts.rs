@@ -1,0 +1,251 @@
+//! What the host has to say about one attempt.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::case::{
+    Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, Worker,
+};
+use crate::host::addresses::AddressBook;
+use crate::host::netns::{Namespace, Namespaces};
+use crate::host::routes::Question;
+use crate::host::table::{Census, ListenerTable, now};
+use crate::host::visit::Visit;
+use crate::host::{descriptors, listeners, neighbours, ports, routes, sockets};
+
+/// How long the search for the holders of some sockets may take, for one attempt.
+const OWNERS_BUDGET: Duration = Duration::from_millis(50);
+
+/// The host as it was last read.
+#[derive(Debug)]
+pub struct Host {
+    pub namespaces: Namespaces,
+    pub listeners: ListenerTable,
+    addresses: AddressBook,
+    read: Instant,
+    /// The namespace of this process.
+    own: Option<Netns>,
+}
+
+/// The facts, and what could not be read of them, in words.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub facts: HostFacts,
+    pub unread: Vec<String>,
+}
+
+impl Host {
+    /// Takes the first snapshot, looking for the owners of listeners for `budget` at most.
+    pub fn read(budget: Duration) -> io::Result<(Self, Census)> {
+        let namespaces = Namespaces::read()?;
+        let mut listeners = ListenerTable::default();
+        let census = listeners.rescan(&namespaces, budget)?;
+        let host = Self {
+            addresses: AddressBook::read(namespaces.iter()),
+            namespaces,
+            listeners,
+            read: Instant::now(),
+            own: Namespace::of_process(std::process::id())
+                .ok()
+                .map(|namespace| namespace.inode),
+        };
+        Ok((host, census))
+    }
+
+    /// Looks for namespaces and addresses again where the last look is older than `age`.
+    pub fn freshen(&mut self, age: Duration) -> io::Result<()> {
+        if self.read.elapsed() < age {
+            return Ok(());
+        }
+        self.namespaces.refresh()?;
+        let namespaces = &self.namespaces;
+        self.listeners
+            .retain_namespaces(|netns| namespaces.get(netns).is_some());
+        self.addresses = AddressBook::read(namespaces.iter());
+        self.read = Instant::now();
+        Ok(())
+    }
+
+    /// The name of an interface by its index, as reports of listeners have it; null for index 0
+    /// and where it is gone with its namespace.
+    pub fn device(&self, netns: Netns, index: u32) -> Option<String> {
+        let namespace = self.namespaces.get(netns).filter(|_| index != 0)?;
+        let mut visit = Visit::to(namespace).ok()?;
+        listeners::device_name(&mut visit, index, &mut HashMap::new()).ok()?
+    }
+
+    /// Gathers what bears on `attempt`. `arrived` is the namespace that its SYN got to and the
+    /// destination that it had there, where the kernel told: NAT may have changed it. Nothing is
+    /// gathered about a destination that is not TCP.
+    pub fn facts(
+        &mut self,
+        worker: &Worker,
+        attempt: &Attempt,
+        arrived: Option<(Netns, SocketAddr)>,
+    ) -> Gathered {
+        let mut gathered = Gathered::default();
+        gathered.facts.tool_netns = self.own;
+        gathered.process(worker, attempt);
+        let Some(target) = target(attempt) else {
+            return gathered;
+        };
+        let reached = arrived.map_or(target, |(_, to)| to);
+        gathered.facts.owners = self.addresses.owners(reached.ip(), worker.netns);
+        gathered
+            .facts
+            .owners
+            .retain(|netns| *netns == worker.netns || self.is_connected(*netns));
+        let dialled_from = self.visit(worker.netns, &mut gathered.unread);
+        if let Some(mut visit) = dialled_from {
+            gathered.way(&mut visit, worker, attempt, target);
+            gathered.own_local_route(worker.netns);
+        }
+        let elsewhere = gathered.facts.owners.iter().any(|n| *n != worker.netns);
+        if elsewhere && reached.ip() == target.ip() {
+            gathered.facts.far_end = self.far_end(worker.netns, &question(worker, attempt, target));
+        }
+        let stations: BTreeSet<Netns> = gathered
+            .facts
+            .owners
+            .iter()
+            .copied()
+            .chain(arrived.map(|(netns, _)| netns))
+            .collect();
+        for netns in &stations {
+            let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
+                continue;
+            };
+            let listed = listeners::listening_on(&mut visit, reached.port());
+            if let Some(listed) = gathered.noted("listeners", listed) {
+                self.listeners.listed(*netns, reached.port(), listed, now());
+            }
+            gathered.others_on_port(&mut visit, reached.port());
+        }
+        gathered.facts.listeners = self.listeners_about(&stations, reached.port());
+        gathered.facts.ended = self.listeners.ended_on_port(reached.port(), attempt.ended);
+        gathered
+    }
+
+    /// Every listener on the port, and all those of the namespaces that the SYN may have got to.
+    fn listeners_about(&self, stations: &BTreeSet<Netns>, port: u16) -> Vec<Listener> {
+        let mut found = self.listeners.on_port(port);
+        for netns in stations {
+            let others = self.listeners.in_namespace(*netns);
+            found.extend(others.into_iter().filter(|l| l.address.port() != port));
+        }
+        found
+    }
+
+    fn visit(&self, netns: Netns, unread: &mut Vec<String>) -> Option<Visit> {
+        let Some(namespace) = self.namespaces.get(netns) else {
+            unread.push(format!("network namespace {netns} is not known"));
+            return None;
+        };
+        Visit::to(namespace)
+            .map_err(|error| unread.push(error.to_string()))
+            .ok()
+    }
+}
+
+impl Gathered {
+    fn process(&mut self, worker: &Worker, attempt: &Attempt) {
+        let filtered = descriptors::seccomp_filter(worker.pid);
+        self.facts.seccomp_filter = self.noted("seccomp state", filtered).flatten();
+        if matches!(attempt.ending, Ending::SocketFailed { .. }) {
+            let read = descriptors::descriptors(worker.pid);
+            self.facts.descriptors = self.noted("descriptors", read);
+        }
+    }
+
+    /// How the worker's namespace leads to the target.
+    fn way(&mut self, visit: &mut Visit, worker: &Worker, attempt: &Attempt, target: SocketAddr) {
+        let route = routes::route(visit, &question(worker, attempt, target));
+        self.facts.route = self.noted("route", route);
+        if let Some((hop, device)) = self.facts.route.as_ref().and_then(|r| next_hop(r, target)) {
+            let found: Result<Option<Neighbour>, _> = neighbours::neighbour(visit, hop, &device);
+            self.facts.neighbour = self.noted("neighbour", found).flatten();
+        }
+        if wants_ports(attempt.ending) {
+            let towards = ports::towards(visit, target, OWNERS_BUDGET);
+            self.facts.ports = self.noted("local ports", towards).flatten();
+        }
+    }
+
+    /// A local route may cover a network of which no interface has an address
+    /// (`ip route add local …`): the SYN stays all the same.
+    fn own_local_route(&mut self, netns: Netns) {
+        let route = self.facts.route.as_ref();
+        let local = route.is_some_and(|route| route.kind.as_deref() == Some("local"));
+        if local && !self.facts.owners.contains(&netns) {
+            self.facts.owners.insert(0, netns);
+        }
+    }
+
+    fn others_on_port(&mut self, visit: &mut Visit, port: u16) {
+        let bound = sockets::bound(visit, port, OWNERS_BUDGET);
+        match self.noted("bound sockets", bound) {
+            Some(Some(bound)) => self.facts.bound.extend(bound),
+            Some(None) => self
+                .unread
+                .push("bound sockets: this kernel lists none that does not listen".to_owned()),
+            None => {}
+        }
+        let udp = sockets::udp_on_port(visit, port);
+        self.facts.udp_on_port |= self.noted("UDP sockets", udp).unwrap_or(false);
+    }
+
+    fn noted<T, E: std::fmt::Display>(&mut self, what: &str, read: Result<T, E>) -> Option<T> {
+        read.map_err(|error| self.unread.push(format!("{what}: {error}")))
+            .ok()
+    }
+}
+
+/// Where the SYN was to go: a cgroup program may have changed what nginx dialled.
+fn target(attempt: &Attempt) -> Option<SocketAddr> {
+    let dialled = match attempt.dialled {
+        Some(Endpoint::Inet(address)) => Some(address),
+        _ => None,
+    };
+    attempt
+        .remote
+        .or(dialled)
+        .map(|address| match address.ip().to_canonical() {
+            IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+            IpAddr::V6(_) => address,
+        })
+}
+
+fn question(worker: &Worker, attempt: &Attempt, target: SocketAddr) -> Question {
+    let mut question = Question::new(target, worker.uid);
+    question.source = attempt
+        .bound
+        .map(|bound| bound.ip())
+        .filter(|ip| !ip.is_unspecified());
+    question
+}
+
+/// Whoever is to answer ARP or ND, and on which interface.
+fn next_hop(route: &Route, target: SocketAddr) -> Option<(IpAddr, String)> {
+    let unicast = route.error.is_none() && route.kind.as_deref() == Some("unicast");
+    let device = route.device.clone().filter(|_| unicast)?;
+    Some((route.gateway.unwrap_or_else(|| target.ip()), device))
+}
+
+/// `tcp_v4_connect` looks for a free port once the socket is in SYN_SENT, and fails with
+/// `EADDRNOTAVAIL` where there is none. A socket that is connected to itself was given the port
+/// that it dials.
+fn wants_ports(ending: Ending) -> bool {
+    match ending {
+        Ending::ConnectFailed { errno, .. } | Ending::BindFailed { errno } => {
+            [libc::EADDRNOTAVAIL, libc::EADDRINUSE].contains(&errno)
+        }
+        Ending::Established => true,
+        _ => false,
+    }
+}
+
+mod far_end;
+#[cfg(test)]
+mod tests;

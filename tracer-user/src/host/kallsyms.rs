@@ -1,0 +1,196 @@
+//! Kernel functions by address: which netfilter hook a stack was in, and where a packet was
+//! freed.
+//!
+//! `/proc/kallsyms` has some 200,000 lines. Only the functions named here are kept; the name of
+//! any other is looked up by reading the file again, some tens of milliseconds.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+
+use crate::case::Hook;
+
+const PATH: &str = "/proc/kallsyms";
+
+/// No function of the kernel is longer: an address further behind a symbol is not in it.
+const LONGEST: u64 = 256 << 10;
+
+/// The functions that run a hook's rules on the packet they are given (`NF_HOOK` and its kin),
+/// for IPv4, IPv6, bridges that call the hooks of IP, and devices. Receiving in batches has
+/// functions of its own.
+const HOOKS: [(&str, Hook); 23] = [
+    ("__netif_receive_skb_core", Hook::Ingress),
+    ("ip_rcv", Hook::Prerouting),
+    ("ip_list_rcv", Hook::Prerouting),
+    ("ip_sublist_rcv", Hook::Prerouting),
+    ("ipv6_rcv", Hook::Prerouting),
+    ("ipv6_list_rcv", Hook::Prerouting),
+    ("ip6_sublist_rcv", Hook::Prerouting),
+    ("br_nf_pre_routing", Hook::Prerouting),
+    ("br_nf_pre_routing_ipv6", Hook::Prerouting),
+    ("ip_local_deliver", Hook::Input),
+    ("ip6_input", Hook::Input),
+    ("ip_forward", Hook::Forward),
+    ("ip6_forward", Hook::Forward),
+    ("br_nf_forward_ip", Hook::Forward),
+    ("br_nf_forward", Hook::Forward),
+    ("__ip_local_out", Hook::Output),
+    ("__ip6_local_out", Hook::Output),
+    ("ip6_xmit", Hook::Output),
+    ("ip_output", Hook::Postrouting),
+    ("ip_mc_output", Hook::Postrouting),
+    ("ip6_output", Hook::Postrouting),
+    ("br_nf_post_routing", Hook::Postrouting),
+    ("__dev_queue_xmit", Hook::Egress),
+];
+
+/// Functions in which packets of TCP are often freed, known by name from the start.
+const OTHERS: [&str; 12] = [
+    "nf_queue",
+    "do_xdp_generic",
+    "ip_error",
+    "tcp_v4_rcv",
+    "tcp_v6_rcv",
+    "tcp_v4_do_rcv",
+    "tcp_v6_do_rcv",
+    "tcp_rcv_state_process",
+    "nf_hook_slow",
+    "nft_do_chain",
+    "ipt_do_table",
+    "ip6t_do_table",
+];
+
+/// The function that calls the rules of a hook, one after the other.
+const RUNS_HOOKS: &str = "nf_hook_slow";
+
+#[derive(Debug, thiserror::Error)]
+pub enum KallsymsError {
+    #[error("cannot read {PATH}: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error(
+        "the kernel hides the addresses of its functions: set kernel.kptr_restrict below 2 and \
+         run with CAP_SYSLOG to learn in which hook packets are dropped"
+    )]
+    Hidden,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Function {
+    start: u64,
+    /// The first address behind it.
+    end: u64,
+    name: &'static str,
+    hook: Option<Hook>,
+}
+
+/// The functions of interest.
+#[derive(Debug, Default)]
+pub struct Kallsyms {
+    /// By address.
+    functions: Vec<Function>,
+}
+
+impl Kallsyms {
+    /// Reads the file twice: symbols of modules come in no order, so that the end of a function
+    /// is known only once all starts are.
+    pub fn read() -> Result<Self, KallsymsError> {
+        let mut functions = starts(open()?)?;
+        if functions.is_empty() {
+            return Err(KallsymsError::Hidden);
+        }
+        functions.sort_unstable_by_key(|function| function.start);
+        ends(open()?, &mut functions)?;
+        Ok(Self { functions })
+    }
+
+    /// The hook that was being run, from the kernel's stack, innermost frame first: the function
+    /// that runs a hook is the one that called `nf_hook_slow`. Where this is not on the stack no
+    /// hook was being run: a packet that passes loopback or a veth pair goes through many of the
+    /// others in one stack.
+    pub fn hook_of(&self, frames: &[u64]) -> Option<Hook> {
+        let functions = || frames.iter().filter_map(|frame| self.function(*frame));
+        functions()
+            .skip_while(|function| function.name != RUNS_HOOKS)
+            .find_map(|function| function.hook)
+    }
+
+    /// The name of the function that `address` is in, where it is one of interest.
+    pub fn name_of(&self, address: u64) -> Option<&'static str> {
+        self.function(address).map(|function| function.name)
+    }
+
+    fn function(&self, address: u64) -> Option<&Function> {
+        let after = self
+            .functions
+            .partition_point(|function| function.start <= address);
+        let function = self.functions.get(after.checked_sub(1)?)?;
+        (address < function.end).then_some(function)
+    }
+}
+
+fn open() -> io::Result<BufReader<File>> {
+    Ok(BufReader::with_capacity(64 << 10, File::open(PATH)?))
+}
+
+fn starts(file: impl BufRead) -> io::Result<Vec<Function>> {
+    let wanted: HashMap<&str, (&'static str, Option<Hook>)> = HOOKS
+        .into_iter()
+        .map(|(name, hook)| (name, (name, Some(hook))))
+        .chain(OTHERS.into_iter().map(|name| (name, (name, None))))
+        .collect();
+    let mut functions = Vec::new();
+    each_function(file, |start, name| {
+        if let Some((name, hook)) = wanted.get(source_name(name)) {
+            functions.push(Function {
+                start,
+                end: start + LONGEST,
+                name,
+                hook: *hook,
+            });
+        }
+    })?;
+    Ok(functions)
+}
+
+fn ends(file: impl BufRead, functions: &mut [Function]) -> io::Result<()> {
+    each_function(file, |address, _| {
+        let after = functions.partition_point(|function| function.start < address);
+        if let Some(before) = after.checked_sub(1) {
+            functions[before].end = functions[before].end.min(address);
+        }
+    })
+}
+
+/// Hands every function of the file to `each`. Hidden addresses are all zero.
+fn each_function(mut file: impl BufRead, mut each: impl FnMut(u64, &str)) -> io::Result<()> {
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line)? > 0 {
+        if let Some((address, name)) = function_line(&line) {
+            each(address, name);
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+/// A line is `ffffffff81000000 T name`, with a tab and `[module]` behind the names of modules.
+fn function_line(line: &[u8]) -> Option<(u64, &str)> {
+    let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let address = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let kind = fields.next()?;
+    let name = fields.next()?;
+    let function = matches!(kind, "T" | "t" | "W" | "w");
+    (function && address != 0).then_some((address, name))
+}
+
+/// Compilers append `.constprop.0`, `.isra.0`, `.cold` and the like to the names of parts and
+/// variants.
+fn source_name(name: &str) -> &str {
+    match name.find('.') {
+        Some(0) | None => name,
+        Some(dot) => &name[..dot],
+    }
+}
+
+#[cfg(test)]
+mod tests;

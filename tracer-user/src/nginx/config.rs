@@ -1,0 +1,12 @@
+//! nginx's configuration as text on disk: what it dials, and how.
+
+mod address;
+mod glob;
+mod hosts;
+mod lua;
+mod scope;
+mod servers;
+pub mod source;
+mod token;
+pub mod tree;
+pub mod upstreams;

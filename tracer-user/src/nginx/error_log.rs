@@ -1,0 +1,261 @@
+//! Lines of nginx's error log, as `ngx_log_error_core` and the log handlers of http and stream
+//! write them.
+
+use std::net::SocketAddr;
+
+use crate::case::LogLine;
+
+const LEVELS: [&str; 8] = [
+    "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug",
+];
+
+/// Longer than `NGX_MAX_ERROR_STR`, which cuts every line at 2048 bytes, and what syslog adds.
+const LONGEST: usize = 4096;
+
+/// What a line says about an attempt. Error numbers are positive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// `connect()` itself returned the error (`ngx_event_connect_peer`).
+    ConnectFailedSync {
+        errno: i32,
+    },
+    /// The error came by `SO_ERROR` afterwards (`ngx_http_upstream_test_connect`).
+    ConnectFailedAsync {
+        errno: i32,
+    },
+    /// nginx's own timer ended the wait for the connection: the kernel gave no error.
+    TimedOutConnecting,
+    ClientLeft,
+    SocketFailed {
+        errno: i32,
+    },
+    BindFailed {
+        errno: i32,
+    },
+    Other,
+}
+
+/// The fields of one line; None where it is none of nginx's error log. A prefix such as syslog's
+/// is skipped, and a line cut short gives the fields that it still has.
+///
+/// nginx writes what its clients send without escaping. A request line can't forge the fields
+/// behind it: since 1.21.1 a URI holds no space, and before that the first ` HTTP/` ends it
+/// (`ngx_http_parse_request_line`); neither does a `Host` hold one (`ngx_http_validate_host`).
+/// The referrer, which may hold anything, comes last.
+pub fn parse(bytes: &[u8]) -> Option<LogLine> {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
+    let text = text.trim_end_matches(['\n', '\r', '\0']);
+    let (level, rest) = after_process(text)?;
+    let (connection, rest) = connection_number(rest);
+    let (said, details) = split_details(rest);
+    let (message, action) = match said.rsplit_once(" while ") {
+        Some((message, action)) => (message, Some(action)),
+        None => (said, None),
+    };
+    let mut line = LogLine {
+        text: text.to_owned(),
+        level: Some(level.to_owned()),
+        message: Some(message.to_owned()),
+        action: action.map(str::to_owned),
+        connection,
+        client: None,
+        server: None,
+        request: None,
+        upstream: None,
+        host: None,
+        referrer: None,
+    };
+    read_details(details, &mut line);
+    Some(line)
+}
+
+/// The address that nginx dialled, in the form of the events: `a.b.c.d:port`, `[v6]:port` or
+/// `unix:/path`. None where the line names a group ("no live upstreams"), or nothing.
+pub fn upstream_address(line: &LogLine) -> Option<String> {
+    let upstream = line.upstream.as_deref()?;
+    let place = match upstream.split_once("://") {
+        Some((schema, place)) if schema.bytes().all(|byte| byte.is_ascii_lowercase()) => place,
+        _ => upstream,
+    };
+    if place.starts_with("unix:") {
+        return Some(unix_place(place).to_owned());
+    }
+    let address = place.split(['/', '?', '"']).next()?;
+    let address: SocketAddr = address.parse().ok()?;
+    Some(address.to_string())
+}
+
+/// Which failure the line reports.
+pub fn failure_kind(line: &LogLine) -> FailureKind {
+    let message = line.message.as_deref().unwrap_or_default();
+    let errno = errno_in(message);
+    match (call_that_failed(message), errno) {
+        (Some(("connect", "")), Some(errno)) => FailureKind::ConnectFailedAsync { errno },
+        (Some(("connect", _)), Some(errno)) => FailureKind::ConnectFailedSync { errno },
+        (Some(("socket", _)), Some(errno)) => FailureKind::SocketFailed { errno },
+        (Some(("bind", _)), Some(errno)) => FailureKind::BindFailed { errno },
+        _ if message.contains("client prematurely closed connection") => FailureKind::ClientLeft,
+        _ if message.starts_with("upstream timed out")
+            && line.action.as_deref() == Some("connecting to upstream") =>
+        {
+            FailureKind::TimedOutConnecting
+        }
+        _ => FailureKind::Other,
+    }
+}
+
+/// The level, and the text behind `[level] PID#TID: `.
+fn after_process(text: &str) -> Option<(&str, &str)> {
+    text.match_indices('[').find_map(|(at, _)| {
+        let (level, rest) = text[at + 1..].split_once("] ")?;
+        let (process, rest) = rest.split_once(": ")?;
+        let (pid, tid) = process.split_once('#')?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        (LEVELS.contains(&level) && is_number(pid) && is_number(tid)).then_some((level, rest))
+    })
+}
+
+fn connection_number(text: &str) -> (Option<u64>, &str) {
+    let number = text.strip_prefix('*').and_then(|rest| {
+        let (number, rest) = rest.split_once(' ')?;
+        Some((number.parse().ok()?, rest))
+    });
+    match number {
+        Some((number, rest)) => (Some(number), rest),
+        None => (None, text),
+    }
+}
+
+/// What was said and done, and the fields behind it, from the client on.
+fn split_details(text: &str) -> (&str, &str) {
+    let at = [
+        ", client: ",
+        ", udp client: ",
+        ", server: ",
+        ", upstream: \"",
+    ]
+    .iter()
+    .filter_map(|label| text.find(label))
+    .min();
+    text.split_at(at.unwrap_or(text.len()))
+}
+
+fn read_details(details: &str, line: &mut LogLine) {
+    let (client, rest) = plain_field(details, &[", client: ", ", udp client: "]);
+    line.client = client;
+    let (server, rest) = plain_field(rest, &[", server: "]);
+    line.server = server;
+    let (request, rest) = match rest.strip_prefix(", request: \"") {
+        Some(rest) => {
+            let (request, rest) = rest.split_at(request_end(rest));
+            (
+                Some(request.to_owned()),
+                rest.strip_prefix('"').unwrap_or(rest),
+            )
+        }
+        None => (None, rest),
+    };
+    line.request = request;
+    let (_, rest) = quoted_field(rest, ", subrequest: \"");
+    let (upstream, rest) = quoted_field(rest, ", upstream: \"");
+    line.upstream = upstream;
+    let (host, rest) = quoted_field(rest, ", host: \"");
+    line.host = host;
+    line.referrer = rest
+        .strip_prefix(", referrer: \"")
+        .map(|rest| rest.strip_suffix('"').unwrap_or(rest).to_owned());
+}
+
+/// A field without quotes ends where the next one begins.
+fn plain_field<'a>(text: &'a str, labels: &[&str]) -> (Option<String>, &'a str) {
+    let Some(rest) = labels.iter().find_map(|label| text.strip_prefix(label)) else {
+        return (None, text);
+    };
+    let end = [
+        ", server: ",
+        ", request: \"",
+        ", upstream: \"",
+        ", host: \"",
+    ]
+    .iter()
+    .chain([&", bytes from/to client:", &", login: \""])
+    .filter_map(|label| rest.find(label))
+    .min()
+    .unwrap_or(rest.len());
+    (Some(rest[..end].to_owned()), &rest[end..])
+}
+
+fn quoted_field<'a>(text: &'a str, label: &str) -> (Option<String>, &'a str) {
+    let Some(rest) = text.strip_prefix(label) else {
+        return (None, text);
+    };
+    let end = quote_ends(rest).next().unwrap_or(rest.len());
+    let after = rest.get(end + 1..).unwrap_or_default();
+    (Some(rest[..end].to_owned()), after)
+}
+
+/// Where a request line ends: at the first quote behind a protocol, if there is one, as
+/// `GET /", upstream: "http://1.2.3.4/ HTTP/1.0` was a request line before nginx 1.21.1.
+fn request_end(text: &str) -> usize {
+    quote_ends(text)
+        .find(|end| ends_in_protocol(&text[..*end]))
+        .or_else(|| quote_ends(text).next())
+        .unwrap_or(text.len())
+}
+
+/// Every quote that another field follows, or the part of one that a cut line still has.
+fn quote_ends(text: &str) -> impl Iterator<Item = usize> {
+    const FOLLOWING: [&str; 5] = [
+        ", subrequest: \"",
+        ", upstream: \"",
+        ", host: \"",
+        ", referrer: \"",
+        ", bytes from/to client:",
+    ];
+    text.match_indices('"').map(|(at, _)| at).filter(move |at| {
+        let rest = &text[at + 1..];
+        FOLLOWING
+            .iter()
+            .any(|label| rest.starts_with(label) || label.starts_with(rest))
+    })
+}
+
+/// ` HTTP/1.1`, maybe with spaces behind it.
+fn ends_in_protocol(text: &str) -> bool {
+    let Some((_, version)) = text.trim_end_matches(' ').rsplit_once(" HTTP/") else {
+        return false;
+    };
+    version.split_once('.').is_some_and(|(major, minor)| {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        is_number(major) && is_number(minor)
+    })
+}
+
+/// `unix:/path` of `unix:/path:/uri` or `unix:/path:`: the http handler puts a colon behind the
+/// path and the URI behind that, stream does not.
+fn unix_place(place: &str) -> &str {
+    let path = &place["unix:".len()..];
+    let end = path
+        .find(":/")
+        .unwrap_or_else(|| path.trim_end_matches(':').len());
+    &place[.."unix:".len() + end]
+}
+
+/// The call and its argument, of `connect() to 1.2.3.4:80 failed (…)`, `connect() failed (…)` or
+/// `bind(1.2.3.4) failed (…)`.
+fn call_that_failed(message: &str) -> Option<(&str, &str)> {
+    let (said, _) = message.split_once(" failed (")?;
+    let (call, argument) = said.split_once('(')?;
+    let argument = argument.strip_prefix(')').unwrap_or(argument);
+    Some((call, argument.trim_end_matches(')').trim_start()))
+}
+
+/// The number of the last `(111: Connection refused)`.
+fn errno_in(message: &str) -> Option<i32> {
+    let (_, rest) = message.rsplit_once('(')?;
+    let (number, _) = rest.split_once(": ")?;
+    number.parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests;
