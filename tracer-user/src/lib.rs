@@ -20,6 +20,9 @@ pub mod nginx;
 
 // Evidence, case, verdict: pure.
 pub mod case;
+pub mod correlate;
+pub mod deaths;
+pub mod diagnose;
 pub mod verdict;
 
 // Verdict, event: pure.

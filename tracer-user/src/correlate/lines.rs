@@ -1,0 +1,155 @@
+//! Lines of the error log, joined with the attempts that they are about.
+//!
+//! A worker writes one line for each attempt, in the thread that learned of the failure: after
+//! an error, before closing a socket that it gives up on.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    case::{Attempt, Ending, Endpoint, KernelTime, LogLine},
+    nginx::error_log::{self, FailureKind},
+};
+
+/// How long before its attempt ends a line may be written.
+const BEFORE: KernelTime = 1_000_000_000;
+/// How long a line may come late.
+const LATE: KernelTime = 1_000_000_000;
+/// Lines, and attempts without one, that are kept for one thread.
+const KEPT: usize = 512;
+
+/// A line that may be about an attempt.
+#[derive(Debug)]
+pub struct Line {
+    pub at: KernelTime,
+    pub parsed: LogLine,
+    upstream: Option<String>,
+    kind: FailureKind,
+}
+
+#[derive(Debug, Default)]
+pub struct Lines {
+    early: HashMap<u32, VecDeque<Line>>,
+    owed: HashMap<u32, VecDeque<Owed>>,
+}
+
+/// An attempt that went on without its line.
+#[derive(Debug)]
+struct Owed {
+    ended: KernelTime,
+    ending: Ending,
+    dialled: Option<String>,
+}
+
+impl Line {
+    /// `None` for text that is no line of an error log, or about no attempt.
+    pub fn parse(at: KernelTime, text: &str) -> Option<Self> {
+        let parsed = error_log::parse(text.as_bytes())?;
+        let kind = error_log::failure_kind(&parsed);
+        (kind != FailureKind::Other).then(|| Self {
+            at,
+            upstream: error_log::upstream_address(&parsed),
+            parsed,
+            kind,
+        })
+    }
+
+    /// The line is about such an attempt: the same address, and the same kind of failure.
+    pub fn fits(&self, attempt: &Attempt) -> bool {
+        self.is_about(attempt.ending, address(attempt).as_deref())
+    }
+
+    fn is_about(&self, ending: Ending, dialled: Option<&str>) -> bool {
+        let kind = match ending {
+            Ending::SocketFailed { .. } => matches!(self.kind, FailureKind::SocketFailed { .. }),
+            Ending::BindFailed { .. } => matches!(self.kind, FailureKind::BindFailed { .. }),
+            Ending::ConnectFailed { errno, .. } => {
+                self.kind == FailureKind::ConnectFailedSync { errno }
+            }
+            Ending::SocketError { errno } => {
+                self.kind == FailureKind::ConnectFailedAsync { errno } || self.gave_up()
+            }
+            // A soft error is read by `SO_ERROR` and leaves the socket in SYN_SENT.
+            Ending::GaveUp => {
+                self.gave_up() || matches!(self.kind, FailureKind::ConnectFailedAsync { .. })
+            }
+            Ending::Established => false,
+        };
+        kind && (dialled.is_none() || dialled == self.upstream.as_deref())
+    }
+
+    fn gave_up(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::TimedOutConnecting | FailureKind::ClientLeft
+        )
+    }
+}
+
+impl Lines {
+    /// Keeps a line whose attempt has not ended yet.
+    pub fn keep(&mut self, tid: u32, line: Line) {
+        let lines = self.early.entry(tid).or_default();
+        if lines.len() == KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    /// Takes the line that was written before the attempt ended.
+    pub fn take(&mut self, tid: u32, attempt: &Attempt) -> Option<LogLine> {
+        let lines = self.early.get_mut(&tid)?;
+        let index = lines
+            .iter()
+            .position(|line| line.at >= attempt.started && line.fits(attempt))?;
+        lines.remove(index).map(|line| line.parsed)
+    }
+
+    /// Notes that an attempt went on without its line, so that the line, when it comes, is not
+    /// taken for another attempt's.
+    pub fn owe(&mut self, tid: u32, attempt: &Attempt) {
+        // The line of an attempt that nginx gave up comes before its end.
+        if attempt.ending == Ending::GaveUp {
+            return;
+        }
+        let owed = self.owed.entry(tid).or_default();
+        if owed.len() == KEPT {
+            owed.pop_front();
+        }
+        owed.push_back(Owed {
+            ended: attempt.ended,
+            ending: attempt.ending,
+            dialled: address(attempt),
+        });
+    }
+
+    /// Whether the line belongs to an attempt that went on without it.
+    pub fn was_owed(&mut self, tid: u32, line: &Line) -> bool {
+        let Some(owed) = self.owed.get_mut(&tid) else {
+            return false;
+        };
+        let index = owed.iter().position(|owed| {
+            line.at.saturating_sub(owed.ended) < LATE
+                && line.is_about(owed.ending, owed.dialled.as_deref())
+        });
+        index.and_then(|index| owed.remove(index)).is_some()
+    }
+
+    pub fn forget_before(&mut self, now: KernelTime) {
+        self.early.retain(|_, lines| {
+            lines.retain(|line| line.at + BEFORE > now);
+            !lines.is_empty()
+        });
+        self.owed.retain(|_, owed| {
+            owed.retain(|owed| owed.ended + LATE > now);
+            !owed.is_empty()
+        });
+    }
+}
+
+/// The dialled address as nginx logs it.
+fn address(attempt: &Attempt) -> Option<String> {
+    match attempt.dialled.as_ref()? {
+        Endpoint::Inet(address) => Some(address.to_string()),
+        Endpoint::Unix(path) => Some(format!("unix:{}", String::from_utf8_lossy(path))),
+    }
+}

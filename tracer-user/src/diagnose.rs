@@ -1,0 +1,115 @@
+//! From a case to its verdict.
+//!
+//! Diagnosis is pure: it reads nothing but the case and cannot fail. Each cause lives in a file
+//! of its own and either recognises the case or passes; the causes are asked in a fixed order,
+//! those that the evidence proves before those that remain once others are excluded.
+
+pub mod coverage;
+
+mod accept_queue_full;
+mod addresses;
+mod bind_failed;
+mod bound_not_listening;
+mod evidence;
+mod fd_limit;
+mod finding;
+mod firewall;
+mod firewall_drop;
+mod firewall_reject;
+mod icmp;
+mod icmp_unreachable;
+mod listener_ended;
+mod narration;
+mod neighbour_unreachable;
+mod no_answer;
+mod no_listener;
+mod other_netns;
+mod packet_dropped;
+mod policy_denied;
+mod port_likeness;
+mod ports_exhausted;
+mod remote_refused;
+mod reset_by_backend;
+mod route_refused;
+mod self_connect;
+mod socket_aborted;
+mod surface;
+mod undetermined;
+mod unix_socket;
+mod wording;
+mod wrong_address;
+mod wrong_port;
+
+#[cfg(test)]
+mod any_case;
+#[cfg(test)]
+mod example;
+
+use crate::case::Case;
+use crate::diagnose::finding::Finding;
+use crate::verdict::{Diagnosis, Verdict};
+
+/// One cause: what it says about the case, or null where it does not fit.
+type Cause = fn(&Case) -> Option<Finding>;
+
+/// The first cause that fits is the verdict. The order matters where one case shows the marks of
+/// two: a listener that ended explains a closed port better than one on another address does.
+const CAUSES: [Cause; 24] = [
+    fd_limit::fd_limit,
+    bind_failed::bind_failed,
+    unix_socket::unix_socket,
+    self_connect::self_connect,
+    ports_exhausted::ports_exhausted,
+    route_refused::route_refused,
+    policy_denied::policy_denied,
+    socket_aborted::socket_aborted,
+    reset_by_backend::reset_by_backend,
+    firewall_reject::firewall_reject,
+    firewall_drop::firewall_drop,
+    neighbour_unreachable::neighbour_unreachable,
+    icmp_unreachable::icmp_unreachable,
+    accept_queue_full::accept_queue_full,
+    packet_dropped::packet_dropped,
+    listener_ended::listener_ended,
+    bound_not_listening::bound_not_listening,
+    wrong_address::wrong_address,
+    other_netns::other_netns,
+    wrong_port::wrong_port,
+    no_listener::no_listener,
+    remote_refused::remote_refused,
+    no_answer::no_answer,
+    accept_queue_full::perhaps_full,
+];
+
+/// Says why the attempt failed, as far as the case's evidence carries.
+pub fn diagnose(case: &Case) -> Diagnosis {
+    let finding = CAUSES
+        .iter()
+        .find_map(|cause| cause(case))
+        .unwrap_or_else(|| undetermined::undetermined(case));
+    conclude(case, coverage::weaken(finding, case))
+}
+
+fn conclude(case: &Case, finding: Finding) -> Diagnosis {
+    let namesakes = addresses::namesakes(case);
+    Diagnosis {
+        verdict: Verdict {
+            code: finding.code,
+            confidence: finding.confidence,
+            summary: finding.summary,
+            because: narration::because(case, &finding.because),
+            ruled_out: finding.ruled_out,
+            missing: finding.missing,
+            fix: finding.fix,
+        },
+        surface: surface::surface(case),
+        errno: surface::errno(case),
+        listener: finding
+            .listener
+            .filter(|listener| !namesakes.contains(&listener.netns)),
+        ended: finding.ended,
+        candidates: finding.candidates,
+        rule: None,
+        translated_to: addresses::translated_to(case),
+    }
+}

@@ -1,0 +1,223 @@
+//! `accept-queue-full`: the listener's process does not accept, and its queue is full.
+
+use crate::case::{Case, Fact, Listener, Netns, Queue};
+use crate::diagnose::coverage::Observation;
+use crate::diagnose::evidence;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::{addresses, wording};
+use crate::verdict::{Code, Confidence};
+
+pub(super) fn accept_queue_full(case: &Case) -> Option<Finding> {
+    if !evidence::ended_in_silence(case) {
+        return None;
+    }
+    let covering = covering(case, &addresses::homes(case));
+    if overflow_dropped(case) {
+        return Some(
+            finding(case, covering.first().copied(), Confidence::Certain)
+                .because("the kernel names the reason of the drop: TCP_LISTEN_OVERFLOW"),
+        );
+    }
+    if syn_dropped(case) {
+        return None;
+    }
+    let full: Vec<&Listener> = covering
+        .iter()
+        .copied()
+        .filter(|listener| is_full(listener))
+        .collect();
+    let first = full.first().copied()?;
+    let group = full.len() < covering.len();
+    let left = evidence::retransmissions(case).all(|error| error == 0);
+    let confidence = if group || !left || evidence::retransmission_count(case) == 0 {
+        Confidence::Probable
+    } else {
+        Confidence::Certain
+    };
+    let found = finding(case, Some(first), confidence)
+        .relies_on(&[Observation::PacketDrop])
+        .because("a full accept queue drops the SYN without a drop reason (`sk_acceptq_is_full` in `tcp_conn_request`), and no other drop was seen")
+        .when(group, |finding| {
+            finding
+                .because(format!(
+                    "{} of {} listeners of that address are full; the kernel chooses one by hash",
+                    full.len(),
+                    covering.len()
+                ))
+                .missing("which of these listeners the SYN was given to")
+        });
+    Some(found)
+}
+
+/// The listener of a namespace that has the same address, by chance or not, is full.
+pub(super) fn perhaps_full(case: &Case) -> Option<Finding> {
+    if !evidence::ended_in_silence(case) || syn_dropped(case) {
+        return None;
+    }
+    let full = covering(case, &addresses::namesakes(case))
+        .into_iter()
+        .find(|listener| is_full(listener))?;
+    let mut finding = finding(case, Some(full), Confidence::Possible)
+        .missing("whether the SYN was sent to that namespace: it has the dialled address, but nothing tells that the route leads there");
+    // What stands in that namespace rules nothing out for the one that the SYN went to.
+    finding.ruled_out.clear();
+    finding
+        .summary
+        .push_str("; the SYN may have been sent there");
+    Some(finding.candidates([full]))
+}
+
+fn finding(case: &Case, listener: Option<&Listener>, confidence: Confidence) -> Finding {
+    let who = listener.map_or_else(
+        || format!("the listener of {}", wording::dialled(case)),
+        wording::listener,
+    );
+    let counts = listener.and_then(|listener| listener.queue);
+    let words = counts.map_or_else(String::new, |queue| {
+        format!(
+            ": {} connections wait, the limit is {}",
+            queue.length, queue.limit
+        )
+    });
+    Finding::new(
+        Code::AcceptQueueFull,
+        confidence,
+        format!("the accept queue of {who} is full{words}"),
+    )
+    .with(counts, |finding, queue| {
+        finding.because(format!(
+            "the accept queue held {} connections when the attempt failed; the limit is {}",
+            queue.length, queue.limit
+        ))
+    })
+    .rule_out(Code::NoListener, "a socket listens there")
+    .rule_out(
+        Code::FirewallDrop,
+        "netfilter was not seen to free a packet of this attempt on this host",
+    )
+    .with(listener.and_then(|listener| Some((listener, listener.owners.first()?))), |finding, (listener, owner)| {
+        let watch = format!("ss -ltnp 'sport = :{}'", listener.address.port());
+        finding
+            .fix(format!("cat /proc/{pid}/status /proc/{pid}/wchan: is {} stopped, hung or busy?", wording::process(owner), pid = owner.pid))
+            .fix(wording::in_namespace(case, listener.netns, &watch))
+    })
+    .fix("give the backend more workers, or a larger backlog in its listen() together with net.core.somaxconn")
+    .listener(listener)
+}
+
+fn covering<'a>(case: &'a Case, homes: &[Netns]) -> Vec<&'a Listener> {
+    let Some(target) = addresses::target(case) else {
+        return Vec::new();
+    };
+    case.host
+        .listeners
+        .iter()
+        .filter(|listener| homes.contains(&listener.netns))
+        .filter(|listener| addresses::covers(listener, target))
+        .collect()
+}
+
+/// The kernel's own condition: `sk_acceptq_is_full` asks for more than the limit.
+fn is_full(listener: &Listener) -> bool {
+    matches!(listener.queue, Some(Queue { length, limit }) if length > limit)
+}
+
+fn overflow_dropped(case: &Case) -> bool {
+    case.timeline.iter().any(|observed| {
+        matches!(&observed.fact, Fact::Dropped { reason, .. } if reason == "TCP_LISTEN_OVERFLOW")
+    })
+}
+
+fn syn_dropped(case: &Case) -> bool {
+    case.timeline
+        .iter()
+        .any(|observed| matches!(observed.fact, Fact::Dropped { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::case::*;
+    use crate::diagnose::diagnose;
+    use crate::diagnose::example::*;
+    use crate::verdict::{Code, Confidence};
+
+    #[test]
+    fn a_full_queue_is_told_from_one_at_its_limit() {
+        let mut case = silent("127.0.0.1:9101", 2000);
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(0) })];
+        let mut full = listener("127.0.0.1:9101", OWN, "python3");
+        full.queue = Some(Queue {
+            length: 129,
+            limit: 128,
+        });
+        case.host.listeners = vec![full];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::AcceptQueueFull, Confidence::Certain)
+        );
+        case.host.listeners[0].queue = Some(Queue {
+            length: 128,
+            limit: 128,
+        });
+        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
+    }
+
+    #[test]
+    fn a_full_queue_of_another_namespace_is_not_to_blame() {
+        let mut case = silent("127.0.0.1:9101", 2000);
+        let mut full = listener("127.0.0.1:9101", OTHER, "python3");
+        full.queue = Some(Queue {
+            length: 129,
+            limit: 128,
+        });
+        case.host.listeners = vec![full];
+        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
+    }
+
+    #[test]
+    fn a_full_queue_behind_the_same_address_is_blamed_only_where_the_route_leads_there() {
+        let mut case = silent("10.99.9.2:9101", 2000);
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(0) })];
+        let mut full = listener("0.0.0.0:9101", OTHER, "python3");
+        full.queue = Some(Queue {
+            length: 129,
+            limit: 128,
+        });
+        case.host.listeners = vec![full];
+        case.host.owners = vec![OTHER];
+        let diagnosis = diagnose(&case);
+        assert_eq!(diagnosis.verdict.code, Code::NoAnswer);
+        assert_eq!(diagnosis.listener, None);
+        let mut blind = case.clone();
+        blind.coverage.unavailable = vec!["packet-drop".to_owned()];
+        let diagnosis = diagnose(&blind);
+        assert_eq!(
+            (diagnosis.verdict.code, diagnosis.verdict.confidence),
+            (Code::AcceptQueueFull, Confidence::Possible)
+        );
+        assert_eq!(diagnosis.listener, None);
+        case.host.far_end = Some(OTHER);
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::AcceptQueueFull, Confidence::Certain)
+        );
+    }
+
+    #[test]
+    fn a_drop_explains_more_than_a_full_queue() {
+        let mut case = silent("127.0.0.1:9101", 2000);
+        let mut full = listener("127.0.0.1:9101", OWN, "python3");
+        full.queue = Some(Queue {
+            length: 129,
+            limit: 128,
+        });
+        case.host.listeners = vec![full];
+        case.timeline = vec![observed(
+            25,
+            drop_of("127.0.0.1:9101", OWN, "NETFILTER_DROP", Some(Hook::Input)),
+        )];
+        assert_eq!(diagnose(&case).verdict.code, Code::FirewallDrop);
+    }
+}

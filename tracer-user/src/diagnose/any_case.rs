@@ -1,0 +1,160 @@
+//! Properties that hold for every case, however little sense it makes.
+
+mod facts;
+mod host;
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use self::facts::{any_address, any_errno, any_observed, any_time};
+use self::host::any_host;
+use crate::case::*;
+use crate::diagnose::coverage::Observation;
+use crate::diagnose::{diagnose, example};
+use crate::verdict::{Code, Confidence};
+
+proptest! {
+    #[test]
+    fn diagnosis_says_something_of_any_case(case in any_case()) {
+        let diagnosis = diagnose(&case);
+        let verdict = &diagnosis.verdict;
+        prop_assert!(!verdict.because.is_empty());
+        prop_assert!(!verdict.summary.is_empty());
+        prop_assert!(verdict.ruled_out.iter().all(|ruled| ruled.code != verdict.code));
+        prop_assert!(verdict.code != Code::Undetermined || !verdict.missing.is_empty());
+        prop_assert!(verdict.code != Code::Undetermined || verdict.confidence < Confidence::Certain);
+        prop_assert_eq!(&diagnose(&case), &diagnosis);
+    }
+
+    #[test]
+    fn nothing_is_certain_once_records_are_lost(mut case in any_case()) {
+        case.coverage.lost_records = true;
+        let verdict = diagnose(&case).verdict;
+        prop_assert!(verdict.confidence < Confidence::Certain);
+        prop_assert!(verdict.missing.iter().any(|words| words.contains("lost")));
+    }
+
+    #[test]
+    fn seeing_less_never_makes_the_same_verdict_surer(case in any_case()) {
+        let sighted = diagnose(&case).verdict;
+        let mut blind = case;
+        blind.coverage.unavailable =
+            Observation::ALL.iter().map(|observation| observation.as_str().to_owned()).collect();
+        let verdict = diagnose(&blind).verdict;
+        prop_assume!(verdict.code == sighted.code);
+        let inferred = sighted.confidence == Confidence::Possible;
+        prop_assert!(inferred || verdict.confidence <= sighted.confidence);
+    }
+
+    #[test]
+    fn a_wrong_port_is_never_certain(case in any_case()) {
+        let verdict = diagnose(&case).verdict;
+        prop_assert!(verdict.code != Code::WrongPort || verdict.confidence < Confidence::Certain);
+    }
+}
+
+fn any_case() -> BoxedStrategy<Case> {
+    let attempt = (
+        any_endpoint(),
+        of(any_address()),
+        of(any_address()),
+        of(any_address()),
+        any_time(),
+        any_time(),
+        any_ending(),
+        of(any::<u64>()),
+    );
+    (
+        attempt.boxed(),
+        vec(any_observed(), 0..6),
+        any_host(),
+        of(any_log()),
+        any_coverage(),
+    )
+        .prop_map(|(attempt, timeline, host, log, coverage)| {
+            let mut case = example::case("127.0.0.1:9101", attempt.6);
+            case.attempt.dialled = attempt.0;
+            case.attempt.local = attempt.1;
+            case.attempt.remote = attempt.2;
+            case.attempt.bound = attempt.3;
+            case.attempt.started = attempt.4;
+            case.attempt.ended = attempt.5;
+            case.attempt.connect_timeout_ms = attempt.7;
+            Case {
+                timeline,
+                host,
+                log,
+                coverage,
+                ..case
+            }
+        })
+        .boxed()
+}
+
+fn any_endpoint() -> BoxedStrategy<Option<Endpoint>> {
+    prop_oneof![
+        6 => any_address().prop_map(|address| Some(Endpoint::Inet(address))),
+        1 => vec(any::<u8>(), 0..12).prop_map(|path| Some(Endpoint::Unix(path))),
+        1 => Just(None),
+    ]
+    .boxed()
+}
+
+fn any_ending() -> BoxedStrategy<Ending> {
+    prop_oneof![
+        any_errno().prop_map(|errno| Ending::SocketFailed { errno }),
+        any_errno().prop_map(|errno| Ending::BindFailed { errno }),
+        (any_errno(), any::<bool>()).prop_map(|(errno, reached_syn_sent)| {
+            Ending::ConnectFailed {
+                errno,
+                reached_syn_sent,
+            }
+        }),
+        any_errno().prop_map(|errno| Ending::SocketError { errno }),
+        Just(Ending::SocketError {
+            errno: libc::ECONNREFUSED
+        }),
+        Just(Ending::GaveUp),
+        Just(Ending::Established),
+    ]
+    .boxed()
+}
+
+fn any_log() -> BoxedStrategy<LogLine> {
+    let message = prop::sample::select(vec![
+        "connect() failed (111: Connection refused)",
+        "connect() failed (",
+        "upstream timed out",
+        "client prematurely closed connection",
+        "connect() failed (99999999999: ?)",
+        "",
+    ]);
+    (message, any::<bool>())
+        .prop_map(|(message, split)| LogLine {
+            text: message.to_owned(),
+            level: None,
+            message: split.then(|| message.to_owned()),
+            action: None,
+            connection: None,
+            client: None,
+            server: None,
+            request: None,
+            upstream: None,
+            host: None,
+            referrer: None,
+        })
+        .boxed()
+}
+
+fn any_coverage() -> impl Strategy<Value = Coverage> {
+    let names = Observation::ALL.map(Observation::as_str).to_vec();
+    (prop::sample::subsequence(names, 0..3), any::<bool>()).prop_map(|(names, lost_records)| {
+        Coverage {
+            unavailable: names.into_iter().map(str::to_owned).collect(),
+            lost_records,
+            wall_offset_ns: 0,
+            traced_since: 0,
+        }
+    })
+}

@@ -1,0 +1,156 @@
+//! Any state of the host.
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use super::facts::{any_address, any_errno, any_netns, any_time};
+use crate::case::*;
+use crate::diagnose::example;
+
+pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
+    let ended =
+        (any_listener(), any_time(), any_death()).prop_map(|(listener, at, death)| EndedListener {
+            listener,
+            at,
+            death,
+        });
+    let bound = (any_address(), any_netns(), vec(any_process(), 0..2)).prop_map(
+        |(address, netns, owners)| BoundSocket {
+            address,
+            netns,
+            owners,
+        },
+    );
+    let ports =
+        (any::<u16>(), any::<u16>(), any::<u32>()).prop_map(|(first, last, count)| LocalPorts {
+            first,
+            last,
+            by_state: vec![("TIME_WAIT".to_owned(), count)],
+            holders: Vec::new(),
+        });
+    let neighbour = prop::sample::select(vec!["incomplete", "failed", "reachable"])
+        .prop_map(|state| example::neighbour("10.99.1.2", state));
+    let lists = (
+        (vec(any_netns(), 0..3), of(any_netns()), of(any_netns())),
+        vec(any_listener(), 0..4),
+        vec(ended, 0..2),
+        vec(bound, 0..2),
+        of(any_route()),
+        of(neighbour),
+        of(ports),
+    );
+    (
+        lists,
+        any::<bool>(),
+        of(any::<bool>()),
+        of((any::<u64>(), any::<u64>())),
+    )
+        .prop_map(
+            |(
+                ((owners, far_end, tool_netns), listeners, ended, bound, route, neighbour, ports),
+                udp_on_port,
+                seccomp_filter,
+                descriptors,
+            )| HostFacts {
+                owners,
+                far_end,
+                tool_netns,
+                listeners,
+                ended,
+                bound,
+                udp_on_port,
+                route,
+                neighbour,
+                ports,
+                seccomp_filter,
+                descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
+                ports_spoken_for: Vec::new(),
+                unread: Vec::new(),
+            },
+        )
+        .boxed()
+}
+
+pub(super) fn any_listener() -> BoxedStrategy<Listener> {
+    let queue =
+        of((any::<u32>(), any::<u32>()).prop_map(|(length, limit)| Queue { length, limit }));
+    (
+        any_address(),
+        any::<bool>(),
+        of("\\PC{0,4}"),
+        any_netns(),
+        queue,
+        of(any_time()),
+        vec(any_process(), 0..2),
+    )
+        .prop_map(
+            |(address, v6only, device, netns, queue, since, owners)| Listener {
+                address,
+                v6only,
+                device,
+                netns,
+                queue,
+                since,
+                owners,
+            },
+        )
+        .boxed()
+}
+
+pub(super) fn any_process() -> BoxedStrategy<Process> {
+    (
+        any::<u32>(),
+        "(python3|sshd|\\PC{0,6})",
+        of("\\PC{0,8}"),
+        of("\\PC{0,8}"),
+        any::<bool>(),
+    )
+        .prop_map(|(pid, comm, unit, container, nginx)| Process {
+            pid,
+            comm,
+            exe: container.clone(),
+            unit,
+            container,
+            nginx,
+        })
+        .boxed()
+}
+
+pub(super) fn any_death() -> impl Strategy<Value = Death> {
+    prop_oneof![
+        Just(Death::Closed),
+        any::<i32>().prop_map(|status| Death::Exited { status }),
+        (any::<i32>(), any::<bool>()).prop_map(|(signal, core)| Death::Killed {
+            signal,
+            core,
+            sender: None
+        }),
+        Just(Death::OomKilled),
+    ]
+}
+
+pub(super) fn any_route() -> BoxedStrategy<Route> {
+    let kind = prop::sample::select(vec![
+        "unicast",
+        "local",
+        "broadcast",
+        "unreachable",
+        "prohibit",
+        "?",
+    ]);
+    (
+        of(any_errno()),
+        of(kind),
+        of(any::<bool>()),
+        of("\\PC{0,12}"),
+        any::<bool>(),
+    )
+        .prop_map(|(error, kind, link_up, line, by_rule)| Route {
+            link_up,
+            by_rule,
+            device: line.clone(),
+            ..example::route(error, kind.unwrap_or_default(), line.as_deref())
+        })
+        .boxed()
+}

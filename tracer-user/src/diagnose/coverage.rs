@@ -1,0 +1,147 @@
+//! What could be observed, and how far its absence weakens a finding.
+
+use crate::case::{Case, Coverage};
+use crate::diagnose::finding::Finding;
+use crate::verdict::Confidence;
+
+/// The observations that diagnosis argues with, by the names in [`Coverage::unavailable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Observation {
+    ResetReceived,
+    ResetSent,
+    PacketDrop,
+    IcmpSent,
+    IcmpReceived,
+    SynRetransmission,
+    /// Sockets that begin and cease to listen, in any network namespace.
+    ListenerChange,
+}
+
+impl Observation {
+    pub const ALL: [Observation; 7] = [
+        Observation::ResetReceived,
+        Observation::ResetSent,
+        Observation::PacketDrop,
+        Observation::IcmpSent,
+        Observation::IcmpReceived,
+        Observation::SynRetransmission,
+        Observation::ListenerChange,
+    ];
+
+    /// The name as it stands in [`Coverage::unavailable`].
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Observation::ResetReceived => "reset-received",
+            Observation::ResetSent => "reset-sent",
+            Observation::PacketDrop => "packet-drop",
+            Observation::IcmpSent => "icmp-sent",
+            Observation::IcmpReceived => "icmp-received",
+            Observation::SynRetransmission => "syn-retransmission",
+            Observation::ListenerChange => "socket-state",
+        }
+    }
+
+    const fn what_it_shows(self) -> &'static str {
+        match self {
+            Observation::ResetReceived => "resets that nginx's sockets receive",
+            Observation::ResetSent => "resets that this host's TCP sends",
+            Observation::PacketDrop => "packets that the kernel drops, and why",
+            Observation::IcmpSent => "ICMP errors that this host sends",
+            Observation::IcmpReceived => "ICMP errors that arrive",
+            Observation::SynRetransmission => "SYNs sent again, and whether they left",
+            Observation::ListenerChange => "sockets that begin and cease to listen",
+        }
+    }
+}
+
+pub(super) fn is_unavailable(coverage: &Coverage, observation: Observation) -> bool {
+    coverage
+        .unavailable
+        .iter()
+        .any(|name| name == observation.as_str())
+}
+
+/// Whether the absence of these observations' records proves that nothing of the kind happened.
+pub(super) fn silence_proves(coverage: &Coverage, observations: &[Observation]) -> bool {
+    !coverage.lost_records
+        && !observations
+            .iter()
+            .any(|observation| is_unavailable(coverage, *observation))
+}
+
+/// Takes certainty from a finding that argues with what could not be observed, and says so.
+pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
+    let coverage = &case.coverage;
+    if !case.host.unread.is_empty() {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        let unread = case.host.unread.iter();
+        finding
+            .missing
+            .extend(unread.map(|what| format!("unread: {what}")));
+    }
+    for observation in finding.relies_on.clone() {
+        if is_unavailable(coverage, observation) {
+            finding.confidence = finding.confidence.min(Confidence::Probable);
+            finding.missing.push(format!(
+                "{}: this host gives no `{}` observation",
+                observation.what_it_shows(),
+                observation.as_str()
+            ));
+        }
+    }
+    if coverage.lost_records {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        finding.missing.push(
+            "records of the kernel were lost while the attempt was made; evidence may be incomplete"
+                .to_owned(),
+        );
+    }
+    finding
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::diagnose;
+    use crate::diagnose::example::*;
+    use crate::verdict::{Code, Confidence};
+
+    #[test]
+    fn what_could_not_be_read_takes_certainty_and_is_named() {
+        let mut case = refused("127.0.0.1:9101", OWN);
+        case.host.unread = vec!["listeners: permission denied".to_owned()];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(verdict.confidence, Confidence::Probable);
+        assert!(
+            verdict
+                .missing
+                .iter()
+                .any(|words| words.contains("permission denied"))
+        );
+    }
+
+    #[test]
+    fn lost_records_take_certainty_and_are_named() {
+        let mut case = refused("127.0.0.1:9101", OWN);
+        case.coverage.lost_records = true;
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NoListener, Confidence::Probable)
+        );
+        assert!(verdict.missing.iter().any(|words| words.contains("lost")));
+    }
+
+    #[test]
+    fn names_of_observations_are_distinct() {
+        for one in Observation::ALL {
+            assert_eq!(
+                Observation::ALL
+                    .iter()
+                    .filter(|other| other.as_str() == one.as_str())
+                    .count(),
+                1
+            );
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `neighbour-unreachable`: the next hop or the host does not answer ARP or ND.
+
+use crate::case::{Case, Netns};
+use crate::diagnose::evidence;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::{addresses, icmp, wording};
+use crate::verdict::{Code, Confidence};
+
+/// The kernel waits this long for an answer before it asks again (`retrans_time_ms`).
+const ONE_PROBE_NS: u64 = 1_000_000_000;
+
+pub(super) fn neighbour_unreachable(case: &Case) -> Option<Finding> {
+    let errno = evidence::answered_errno(case);
+    let waited = evidence::ended_in_silence(case) || errno == Some(libc::EHOSTUNREACH);
+    if !waited {
+        return None;
+    }
+    let (netns, confidence) = proof(case)?;
+    let unresolved = unresolved(case);
+    let hop = hop(case);
+    let asked = if hop.contains(':') {
+        "neighbour discovery"
+    } else {
+        "ARP"
+    };
+    let device =
+        unresolved.map_or_else(String::new, |neighbour| format!(" on {}", neighbour.device));
+    let possible = confidence == Confidence::Possible;
+    let finding = Finding::new(
+        Code::NeighbourUnreachable,
+        confidence,
+        format!(
+            "{hop} {} {asked}{device}: the SYN to {} {} {}",
+            if possible {
+                "had not answered yet"
+            } else {
+                "does not answer"
+            },
+            wording::dialled(case),
+            if possible {
+                "may not have left"
+            } else {
+                "never left"
+            },
+            wording::namespace(case, netns)
+        ),
+    )
+    .with(unresolved, |finding, neighbour| {
+        finding.because(format!(
+            "the neighbour table holds {} on {} as {}",
+            neighbour.address, neighbour.device, neighbour.state
+        ))
+    })
+    .when(errno.is_some(), |finding| {
+        finding
+            .because("the kernel asks three times, a second apart, and then fails the connection")
+    });
+    let finding = if possible {
+        finding.missing("time: nginx gave up before the neighbour had to answer, and an entry is incomplete for a moment whenever a neighbour is asked for the first time")
+    } else {
+        finding.rule_out(
+            Code::NoAnswer,
+            "the SYN waited for the neighbour's address and did not leave",
+        )
+    };
+    Some(finished(case, netns, &hop, finding))
+}
+
+/// The address that was asked for: the next hop where it is known, else the target.
+fn hop(case: &Case) -> String {
+    match (unresolved(case), addresses::target(case)) {
+        (Some(neighbour), _) => neighbour.address.to_string(),
+        (None, Some(target)) => target.ip().to_string(),
+        (None, None) => wording::dialled(case),
+    }
+}
+
+fn finished(case: &Case, netns: Netns, hop: &str, finding: Finding) -> Finding {
+    let route = case.host.route.as_ref();
+    let device = route.and_then(|route| route.device.as_deref());
+    finding
+        .with(
+            route.filter(|route| route.link_up == Some(false)),
+            |finding, _| finding.because("the link of the device is down"),
+        )
+        .with(route.and_then(|route| route.gateway), |finding, gateway| {
+            finding.because(format!("the way there is by the gateway {gateway}"))
+        })
+        .rule_out(
+            Code::IcmpUnreachable,
+            "no router said so: this host found it out itself",
+        )
+        .fix(wording::in_namespace(
+            case,
+            netns,
+            &format!("ip neigh show {hop}"),
+        ))
+        .with(device, |finding, device| {
+            let device = wording::shell_word(device);
+            finding
+                .fix(wording::in_namespace(
+                    case,
+                    netns,
+                    &format!("arping -c 3 -I {device} {hop}"),
+                ))
+                .fix(wording::in_namespace(
+                    case,
+                    netns,
+                    &format!("ip -s link show {device}"),
+                ))
+        })
+        .fix("is the host up, on this network segment, and does it still have this address?")
+}
+
+/// The namespace that could not resolve the neighbour, and how sure that is.
+fn proof(case: &Case) -> Option<(Netns, Confidence)> {
+    let own = case.worker.netns;
+    let heard = evidence::icmp_sent(case).next().is_some();
+    if let Some((netns, _)) = evidence::neighbour_drop(case)
+        && (netns == own || !heard)
+    {
+        return Some((netns, Confidence::Certain));
+    }
+    let waiting = evidence::retransmissions(case).any(|error| error == -libc::EBUSY);
+    let unresolved = unresolved(case).is_some();
+    let own_icmp = evidence::icmp_sent(case).any(|sent| {
+        sent.netns == own && sent.hook.is_none() && icmp::is_host_unreachable(sent.icmp)
+    });
+    let left = evidence::retransmissions(case).any(|error| error == 0);
+    match (unresolved, waiting || own_icmp) {
+        (true, true) => Some((own, Confidence::Certain)),
+        (false, true) => Some((own, Confidence::Probable)),
+        // An entry is incomplete for a moment whenever a neighbour is asked for the first time.
+        (true, false) if !left && !dropped(case) => Some((
+            own,
+            if evidence::duration(case) < ONE_PROBE_NS {
+                Confidence::Possible
+            } else {
+                Confidence::Probable
+            },
+        )),
+        _ => None,
+    }
+}
+
+fn unresolved(case: &Case) -> Option<&crate::case::Neighbour> {
+    case.host
+        .neighbour
+        .as_ref()
+        .filter(|neighbour| matches!(neighbour.state.as_str(), "incomplete" | "failed"))
+}
+
+fn dropped(case: &Case) -> bool {
+    case.timeline
+        .iter()
+        .any(|observed| matches!(observed.fact, crate::case::Fact::Dropped { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::case::*;
+    use crate::diagnose::diagnose;
+    use crate::diagnose::example::*;
+    use crate::verdict::{Code, Confidence};
+
+    #[test]
+    fn a_host_that_does_not_answer_arp_is_told_from_a_router_that_says_so() {
+        let mut case = case(
+            "10.99.1.2:9101",
+            Ending::SocketError {
+                errno: libc::EHOSTUNREACH,
+            },
+        );
+        case.attempt.ended = START + 3 * SECOND;
+        case.timeline = vec![
+            observed(3_000_000, icmp_sent("10.99.1.2:9101", OWN, 3, 1, None)),
+            observed(
+                3_000_001,
+                drop_of("10.99.1.2:9101", OWN, "NEIGH_FAILED", None),
+            ),
+        ];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NeighbourUnreachable, Confidence::Certain)
+        );
+        case.timeline = vec![
+            observed(3_000_000, icmp_sent("10.99.1.2:9101", OTHER, 3, 1, None)),
+            observed(
+                3_000_001,
+                drop_of("10.99.1.2:9101", OTHER, "NEIGH_FAILED", None),
+            ),
+            observed(3_000_002, icmp_received("10.0.0.254", 3, 1)),
+        ];
+        assert_eq!(diagnose(&case).verdict.code, Code::IcmpUnreachable);
+    }
+
+    #[test]
+    fn a_neighbour_that_had_no_time_to_answer_is_not_said_to_be_silent() {
+        let mut case = silent("10.99.1.2:9101", 300);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NeighbourUnreachable, Confidence::Possible)
+        );
+        assert!(verdict.summary.contains("may not have left"));
+        assert!(verdict.ruled_out.iter().all(|it| it.code != Code::NoAnswer));
+        case.attempt.ended = START + 2 * SECOND;
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(verdict.confidence, Confidence::Probable);
+        assert!(verdict.summary.contains("never left"));
+    }
+
+    #[test]
+    fn a_syn_that_waits_for_the_neighbour_is_told_from_one_that_left() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.timeline = vec![observed(
+            1_000_000,
+            Fact::Retransmitted { error: Some(-16) },
+        )];
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NeighbourUnreachable, Confidence::Certain)
+        );
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(0) })];
+        case.host.neighbour = Some(neighbour("10.99.1.2", "reachable"));
+        assert_eq!(diagnose(&case).verdict.code, Code::NoAnswer);
+    }
+}

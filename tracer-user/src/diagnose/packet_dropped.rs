@@ -1,0 +1,236 @@
+//! `packet-dropped`: the kernel dropped the SYN or its answer outside netfilter.
+
+use crate::case::{Case, Fact, Netns, Segment};
+use crate::diagnose::coverage::Observation;
+use crate::diagnose::evidence;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::{addresses, route_refused, wording};
+use crate::verdict::{Code, Confidence};
+
+pub(super) fn packet_dropped(case: &Case) -> Option<Finding> {
+    if !evidence::ended_in_silence(case) {
+        return None;
+    }
+    last_drop(case)
+        .map(|dropped| {
+            if is_refusal_by_route(&dropped) {
+                route_refused::in_passing(case, dropped.netns, dropped.segment, dropped.answer)
+            } else {
+                by_reason(case, dropped)
+            }
+        })
+        .or_else(|| by_retransmission(case))
+}
+
+struct Dropped<'a> {
+    netns: Netns,
+    reason: &'a str,
+    location: Option<&'a str>,
+    answer: bool,
+    segment: Segment,
+}
+
+/// The last drop that swallowed a packet. A closed port's SYN is freed too, and so is the answer
+/// that comes after nginx has closed its socket; those are consequences, not causes.
+fn last_drop(case: &Case) -> Option<Dropped<'_>> {
+    case.timeline
+        .iter()
+        .rev()
+        .filter(|observed| observed.at <= case.attempt.ended)
+        .find_map(|observed| match &observed.fact {
+            Fact::Dropped {
+                netns,
+                reason,
+                location,
+                answer,
+                segment,
+                ..
+            } if !matches!(reason.as_str(), "NO_SOCKET" | "TCP_RESET") => Some(Dropped {
+                netns: *netns,
+                reason,
+                location: location.as_deref(),
+                answer: *answer,
+                segment: *segment,
+            }),
+            _ => None,
+        })
+}
+
+/// `ip_error` frees what a blackhole, unreachable or prohibit route refuses on its way in, with or
+/// without an ICMP error; `ip6_pkt_drop` does the same for IPv6. Neither gives such a route a
+/// reason of its own.
+fn is_refusal_by_route(dropped: &Dropped<'_>) -> bool {
+    dropped.reason == "NOT_SPECIFIED"
+        && matches!(dropped.location, Some("ip_error" | "ip6_pkt_drop"))
+}
+
+fn by_reason(case: &Case, dropped: Dropped<'_>) -> Finding {
+    let packet = if dropped.answer {
+        "the answer of"
+    } else {
+        "the SYN to"
+    };
+    let dropper = dropper(&dropped);
+    let location = dropped
+        .location
+        .map_or_else(String::new, |location| format!(" at {location}"));
+    let listener = addresses::covering_listener(case, None);
+    let finding = Finding::new(
+        Code::PacketDropped,
+        Confidence::Certain,
+        format!(
+            "the kernel dropped {packet} {} in {}{location} ({}): {dropper}",
+            wording::dialled(case),
+            wording::namespace(case, dropped.netns),
+            dropped.reason
+        ),
+    )
+    .rule_out(
+        Code::FirewallDrop,
+        "netfilter drops carry the reason NETFILTER_DROP; this one does not",
+    )
+    .rule_out(Code::NoAnswer, "the packet was dropped on this host")
+    .listener(listener);
+    remedy(dropped.reason, dropped.location)
+        .iter()
+        .fold(finding, |finding, remedy| {
+            finding.fix(wording::in_namespace(case, dropped.netns, remedy))
+        })
+        .fix("the reasons are explained in include/net/dropreason-core.h of the kernel's source")
+}
+
+fn dropper(dropped: &Dropped<'_>) -> &'static str {
+    let location = dropped.location.unwrap_or_default();
+    match dropped.reason {
+        "XDP" => "an XDP program",
+        _ if location.contains("xdp") => "an XDP program",
+        "TC_INGRESS" | "TC_EGRESS" => "a tc program or filter",
+        "BPF_CGROUP_EGRESS" => "a cgroup BPF program on egress",
+        "SOCKET_FILTER" => "a socket filter or a cgroup BPF program on ingress",
+        "IP_RPFILTER" => {
+            "reverse path filtering: the answer to its source would leave by another device"
+        }
+        reason if reason.starts_with("TCP_MD5") => "the TCP MD5 signature is missing or wrong",
+        reason if reason.starts_with("TCP_AO") => {
+            "the TCP authentication option is missing or wrong"
+        }
+        reason if reason.ends_with("CSUM") => "its checksum was wrong",
+        "QDISC_DROP" | "FULL_RING" | "CPU_BACKLOG" | "SOCKET_BACKLOG" => "a queue was full",
+        "IP_INADDRERRORS" | "IP_INNOROUTES" | "IP_OUTNOROUTES" => "the namespace has no way for it",
+        _ => "the reason is the kernel's own word",
+    }
+}
+
+fn remedy(reason: &str, location: Option<&str>) -> &'static [&'static str] {
+    match reason {
+        "TC_INGRESS" | "TC_EGRESS" | "XDP" => &["bpftool net list"],
+        _ if location.is_some_and(|place| place.contains("xdp")) => &["bpftool net list"],
+        "BPF_CGROUP_EGRESS" | "SOCKET_FILTER" => &["bpftool cgroup tree"],
+        "IP_RPFILTER" => &["sysctl net.ipv4.conf.all.rp_filter"],
+        "IP_INADDRERRORS" | "IP_INNOROUTES" | "IP_OUTNOROUTES" => {
+            &["sysctl net.ipv4.ip_forward", "ip route"]
+        }
+        _ => &[],
+    }
+}
+
+/// What sending the SYN again returned, where no drop itself was seen.
+fn by_retransmission(case: &Case) -> Option<Finding> {
+    let error = evidence::retransmissions(case)
+        .filter(|error| !matches!(*error, 0 | -1) && *error != -libc::EBUSY)
+        .last()?;
+    let who = match error {
+        1 => "its egress queueing discipline, a tc program or a netdev egress chain".to_owned(),
+        error => format!(
+            "its way out, with {}",
+            wording::errno_name(error.saturating_neg())
+        ),
+    };
+    let unnamed = Finding::new(
+        Code::PacketDropped,
+        Confidence::Probable,
+        format!(
+            "this host dropped the SYN to {} itself: {who}",
+            wording::dialled(case)
+        ),
+    )
+    .because("sending the SYN again did not succeed, so the SYN never left")
+    .relies_on(&[Observation::PacketDrop])
+    .missing("the reason of the drop: the kernel reported none for this SYN")
+    .rule_out(Code::NoAnswer, "the SYN did not leave this host");
+    let own = |command| wording::in_namespace(case, case.worker.netns, command);
+    Some(
+        unnamed
+            .fix(own("tc -s qdisc show"))
+            .fix(own("tc filter show dev <device> egress"))
+            .fix(own("bpftool net list"))
+            .fix(own("nft -a list ruleset netdev")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::case::*;
+    use crate::diagnose::diagnose;
+    use crate::diagnose::example::*;
+    use crate::verdict::{Code, Confidence};
+
+    #[test]
+    fn a_blackhole_on_the_way_is_routing_and_names_its_namespace() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        let mut drop = drop_of("10.99.1.2:9101", OTHER, "NOT_SPECIFIED", None);
+        case.timeline = vec![observed(25, drop.clone())];
+        assert_eq!(diagnose(&case).verdict.code, Code::PacketDropped);
+        if let Fact::Dropped { location, .. } = &mut drop {
+            *location = Some("ip_error".to_owned());
+        }
+        case.timeline = vec![observed(25, drop)];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::RouteRefused, Confidence::Certain)
+        );
+        assert!(verdict.summary.contains("network namespace 200"));
+        assert!(
+            verdict.fix[0].contains("ip route get 10.99.1.2 from 127.0.0.1 iif <device>"),
+            "{:?}",
+            verdict.fix
+        );
+    }
+
+    #[test]
+    fn a_reset_that_nginx_consumes_is_no_drop() {
+        let mut case = refused("127.0.0.1:9101", OWN);
+        case.timeline.push(observed(
+            39,
+            answer_drop("127.0.0.1:9101", OWN, "TCP_RESET", None),
+        ));
+        assert_eq!(diagnose(&case).verdict.code, Code::NoListener);
+    }
+
+    #[test]
+    fn a_late_answer_to_a_closed_socket_is_no_drop() {
+        let mut case = silent("203.0.113.7:9101", 2000);
+        case.timeline = vec![
+            observed(1_000_000, Fact::Retransmitted { error: Some(0) }),
+            observed(
+                2_100_000,
+                answer_drop("203.0.113.7:9101", OWN, "NO_SOCKET", None),
+            ),
+        ];
+        assert_eq!(diagnose(&case).verdict.code, Code::NoAnswer);
+    }
+
+    #[test]
+    fn what_the_queueing_discipline_drops_is_told_from_what_leaves() {
+        let mut case = silent("203.0.113.7:9101", 2000);
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(1) })];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::PacketDropped, Confidence::Probable)
+        );
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(0) })];
+        assert_eq!(diagnose(&case).verdict.code, Code::NoAnswer);
+    }
+}
