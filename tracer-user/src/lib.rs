@@ -6,6 +6,7 @@
 
 // The conditions: what was asked for, what the kernel is like.
 pub mod btf;
+pub mod cli;
 pub mod clock;
 
 // Probe, record, evidence.
@@ -26,6 +27,17 @@ pub mod diagnose;
 pub mod verdict;
 
 // Verdict, event: pure.
+pub mod coalesce;
 pub mod event;
+pub mod recovery;
+pub mod report;
+pub mod totals;
+
+// Event, sink.
+pub mod escape;
+pub mod sinks;
+pub mod terminal;
 
 // The subcommands.
+pub mod explain;
+pub mod schema;

@@ -1,0 +1,300 @@
+//! The command line: what may be asked for, checked and with its defaults filled in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::verdict::Code;
+
+/// Longer spans than ten years are mistakes, and would overflow clocks further on.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Says why nginx's upstream connections fail, from inside the kernel
+#[derive(Debug, Parser)]
+#[command(name = "whyrefused", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    trace: TraceArguments,
+}
+
+/// What the tool is asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach and explain live until Ctrl-C (the default; needs root)
+    Trace(TraceArguments),
+    /// Say what this host lets us observe, probe by probe, and what each gap costs
+    Doctor(DoctorArguments),
+    /// Explain a verdict code; without CODE, list the codes
+    Explain(ExplainArguments),
+    /// Print the JSON Schema of the events
+    Schema,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TraceArguments {
+    /// How events are written [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Append the events to this file, created with mode 0600; `-` is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// Append each failed attempt with all its evidence to this file, created with mode 0600: for
+    /// reports about wrong verdicts, and for tests
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Stop after this time: 500ms, 30s, 5m, 1h; a bare number is seconds
+    #[arg(long, value_name = "TIME", value_parser = positive_span)]
+    duration: Option<Duration>,
+    /// Watch only this nginx master or worker; may be given several times
+    #[arg(long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pids: Vec<u32>,
+    /// Fold identical failures within this time into one event; 0 = an event for each attempt
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span)]
+    coalesce: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArguments {
+    /// How the findings are written
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArguments {
+    /// A verdict code, such as no-listener
+    #[arg(value_parser = code)]
+    pub code: Option<Code>,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where events are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    Stdout,
+    File(PathBuf),
+}
+
+/// What a trace is asked to do, every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub format: Format,
+    pub output: Output,
+    /// Where the cases go from which verdicts are made.
+    pub record: Option<PathBuf>,
+    /// Null: until a signal ends it.
+    pub duration: Option<Duration>,
+    /// Masters and workers to watch; empty: every nginx of the host.
+    pub pids: Vec<u32>,
+    /// Zero: an event for each attempt.
+    pub coalesce: Duration,
+}
+
+impl Arguments {
+    /// The command that was given, or the default one.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Trace(self.trace))
+    }
+}
+
+impl TraceArguments {
+    /// Fills in what depends on where the output goes.
+    pub fn into_settings(self, stdout_is_terminal: bool) -> Settings {
+        let output = if self.output.as_os_str() == "-" {
+            Output::Stdout
+        } else {
+            Output::File(self.output)
+        };
+        let for_people = stdout_is_terminal && output == Output::Stdout;
+        Settings {
+            format: self.format.unwrap_or(if for_people {
+                Format::Human
+            } else {
+                Format::Json
+            }),
+            output,
+            record: self.record,
+            duration: self.duration,
+            pids: self.pids,
+            coalesce: self.coalesce,
+        }
+    }
+}
+
+/// Why a word is no span of time.
+#[derive(Debug, thiserror::Error)]
+enum SpanError {
+    #[error("not a time; write it as 500ms, 30s, 5m or 1h")]
+    Unreadable,
+    #[error("a time cannot be negative")]
+    Negative,
+    #[error("longer than ten years")]
+    TooLong,
+    #[error("zero; leave the option out to run until Ctrl-C")]
+    Zero,
+}
+
+fn positive_span(word: &str) -> Result<Duration, SpanError> {
+    match span(word)? {
+        Duration::ZERO => Err(SpanError::Zero),
+        length => Ok(length),
+    }
+}
+
+fn span(word: &str) -> Result<Duration, SpanError> {
+    let is_bare = word
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parsed: Result<SignedDuration, _> = if is_bare {
+        format!("{word}s").parse()
+    } else {
+        word.parse()
+    };
+    let length = parsed.map_err(|_| SpanError::Unreadable)?;
+    let length = Duration::try_from(length).map_err(|_| SpanError::Negative)?;
+    if length > LONGEST {
+        return Err(SpanError::TooLong);
+    }
+    Ok(length)
+}
+
+/// A word that is no verdict code, with the code that was perhaps meant.
+#[derive(Debug, thiserror::Error)]
+enum CodeError {
+    #[error("no such verdict code; did you mean `{0}`? `whyrefused explain` lists them")]
+    Near(Code),
+    #[error("no such verdict code; `whyrefused explain` lists them")]
+    Unlike,
+}
+
+fn code(word: &str) -> Result<Code, CodeError> {
+    let wanted = word.trim().to_ascii_lowercase().replace('_', "-");
+    if let Ok(code) = wanted.parse() {
+        return Ok(code);
+    }
+    let likeness = |code: &Code| strsim::jaro_winkler(&wanted, code.as_str());
+    Code::ALL
+        .into_iter()
+        .max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
+        .filter(|code| likeness(code) > 0.75)
+        .map_or(Err(CodeError::Unlike), |code| Err(CodeError::Near(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(words: &[&str], terminal: bool) -> Settings {
+        let words = std::iter::once("whyrefused").chain(words.iter().copied());
+        match Arguments::try_parse_from(words).unwrap().into_command() {
+            Command::Trace(trace) => trace.into_settings(terminal),
+            other => panic!("{other:?} is no trace"),
+        }
+    }
+
+    fn refused(words: &[&str]) -> clap::Error {
+        let words = std::iter::once("whyrefused").chain(words.iter().copied());
+        Arguments::try_parse_from(words).unwrap_err()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn trace_is_the_default_with_the_same_options() {
+        let options = [
+            "--duration",
+            "30",
+            "--pid",
+            "7",
+            "--pid",
+            "9",
+            "--coalesce",
+            "0",
+        ];
+        let long: Vec<_> = std::iter::once("trace").chain(options).collect();
+        let bare = settings(&options, true);
+        assert_eq!(bare, settings(&long, true));
+        assert_eq!(bare.duration, Some(Duration::from_secs(30)));
+        assert_eq!(bare.pids, [7, 9]);
+        assert_eq!(bare.coalesce, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_format_follows_where_the_output_goes() {
+        assert_eq!(settings(&[], true).format, Format::Human);
+        assert_eq!(settings(&[], false).format, Format::Json);
+        assert_eq!(settings(&["--output", "-"], true).format, Format::Human);
+        assert_eq!(settings(&["--output", "x"], true).format, Format::Json);
+        let asked = settings(&["--output", "x", "--format", "human"], false);
+        assert_eq!(asked.format, Format::Human);
+        assert_eq!(asked.output, Output::File("x".into()));
+    }
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        for (word, milliseconds) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("30", 30_000),
+            ("0.5", 500),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1h30m", 5_400_000),
+            ("0", 0),
+        ] {
+            let read = span(word).unwrap();
+            assert_eq!(read, Duration::from_millis(milliseconds), "{word}");
+        }
+        for word in ["", ".", "-1s", "1s ago", "soon", "5x", "99999999h", "1e9"] {
+            assert!(span(word).is_err(), "{word}");
+        }
+        assert!(positive_span("0s").is_err());
+    }
+
+    #[test]
+    fn bad_usage_exits_with_2() {
+        for words in [
+            &["--pid", "0"][..],
+            &["--duration", "0"],
+            &["--format", "xml"],
+            &["explain", "no-lissener"],
+            &["--pid", "1", "doctor"],
+        ] {
+            assert_eq!(refused(words).exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_code_gets_a_suggestion() {
+        let message = refused(&["explain", "no-lisener"]).to_string();
+        assert!(message.contains("did you mean `no-listener`"), "{message}");
+        assert_eq!(code("No_Listener").unwrap(), Code::NoListener);
+        assert!(matches!(code("zzzz"), Err(CodeError::Unlike)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_word_makes_the_parsers_panic(word in "\\PC*") {
+            let _ = span(&word);
+            let _ = code(&word);
+        }
+    }
+}

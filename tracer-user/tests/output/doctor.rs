@@ -1,0 +1,56 @@
+use whyrefused::cli::Format;
+use whyrefused::doctor::{Examination, Probe};
+use whyrefused::terminal::Terminal;
+
+use crate::events;
+
+fn examination() -> Examination {
+    let probes = events::probes()
+        .into_iter()
+        .enumerate()
+        .map(|(number, report)| Probe {
+            report,
+            core: number == 0,
+            cost: "an ICMPv6 refusal by a container here looks like one from outside".into(),
+        })
+        .collect();
+    Examination {
+        kernel: "6.18.0".into(),
+        root: true,
+        missing_capabilities: Vec::new(),
+        btf: true,
+        lockdown: Some("integrity".into()),
+        probes,
+        nginx: events::instances(),
+        limits: vec!["a native XDP drop leaves no trace".into()],
+    }
+}
+
+#[test]
+fn a_host_with_gaps_is_described_like_this() {
+    let examination = examination();
+    assert_eq!(examination.exit_status(), 0);
+    insta::assert_snapshot!(
+        "doctor_gaps",
+        examination.text(Format::Human, &Terminal::PLAIN)
+    );
+    insta::assert_snapshot!(
+        "doctor_json",
+        examination.text(Format::Json, &Terminal::PLAIN)
+    );
+}
+
+#[test]
+fn a_host_without_rights_is_described_like_this() {
+    let mut examination = examination();
+    examination.root = false;
+    examination.btf = false;
+    examination.missing_capabilities = vec!["CAP_BPF".into(), "CAP_PERFMON".into()];
+    examination.probes[0].report.via = None;
+    examination.nginx.clear();
+    assert_eq!(examination.exit_status(), 1);
+    insta::assert_snapshot!(
+        "doctor_blind",
+        examination.text(Format::Human, &Terminal::PLAIN)
+    );
+}
