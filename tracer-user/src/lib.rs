@@ -18,6 +18,7 @@ pub mod bounded;
 pub mod cgroup;
 pub mod host;
 pub mod nginx;
+pub mod survey;
 
 // Evidence, case, verdict: pure.
 pub mod case;
@@ -39,5 +40,7 @@ pub mod sinks;
 pub mod terminal;
 
 // The subcommands.
+pub mod doctor;
 pub mod explain;
 pub mod schema;
+pub mod trace;

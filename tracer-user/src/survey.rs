@@ -1,0 +1,332 @@
+//! The surveyor: one thread that knows the host and turns an ended attempt into a diagnosed case.
+//!
+//! It keeps the table of listeners and the processes of every nginx current from the kernel's
+//! evidence, in the order in which that arrives, and reads what a case asks for. It blocks on the
+//! host's answers, so that the loop that drains the ring buffer never does.
+
+mod facts;
+mod nginxes;
+mod surveyor;
+
+use std::{sync::mpsc::Receiver, time::Duration};
+
+use tokio::sync::mpsc::Sender;
+
+use tracer_common::record::Outcome;
+
+use crate::{
+    case::{Case, Coverage, Endpoint, Family, LogLine, Netns, Worker},
+    correlate::Ended,
+    deaths::Deaths,
+    diagnose::diagnose,
+    event::NginxInstance,
+    evidence::{Evidence, Listening, What},
+    host::{
+        facts::Host,
+        table::{BeganListening, EndedListening},
+    },
+    nginx::{config::upstreams::Upstreams, error_log},
+    verdict::Diagnosis,
+};
+use facts::Facts;
+use nginxes::Nginxes;
+pub use surveyor::Surveyor;
+
+/// How long the first look for the owners of listeners may take.
+const FIRST_LOOK: Duration = Duration::from_millis(60);
+
+/// What the surveyor is asked.
+#[derive(Debug)]
+pub enum Task {
+    /// Evidence about processes and listeners.
+    Note(Box<Evidence>),
+    /// Diagnose an attempt.
+    Explain(Box<(Ended, Coverage)>),
+    /// Evidence was lost: read everything again.
+    Rescan,
+    /// Look for processes of nginx that nobody announced.
+    LookAround,
+}
+
+/// What the surveyor answers.
+#[derive(Debug)]
+pub enum Answer {
+    Explained(Box<Explained>),
+    /// An attempt that was none at an upstream.
+    NoUpstream,
+    /// Processes of nginx to observe from now on.
+    Follow(Vec<u32>),
+    /// Processes that turned out to be no nginx.
+    Unfollow(Vec<u32>),
+    /// Network namespaces in which workers run, after they changed.
+    Namespaces(Vec<Netns>),
+}
+
+/// An attempt with its diagnosis.
+#[derive(Debug)]
+pub struct Explained {
+    pub case: Case,
+    pub diagnosis: Diagnosis,
+    /// See [`Ended::outcome`].
+    pub outcome: Option<Outcome>,
+}
+
+/// The first look at the host, before the thread starts.
+pub struct Survey {
+    host: Host,
+    deaths: Deaths,
+    nginxes: Nginxes,
+    facts: Facts,
+    /// What could not be seen, in words.
+    pub limits: Vec<String>,
+}
+
+impl Survey {
+    /// Looks at every process, namespace and listener. `only` narrows to these masters and
+    /// workers; empty means every nginx.
+    pub fn new(only: Vec<u32>) -> std::io::Result<Self> {
+        let (host, census) = Host::read(FIRST_LOOK)?;
+        let mut limits: Vec<String> = census
+            .unread
+            .iter()
+            .map(|(netns, reason)| format!("network namespace {netns} cannot be read: {reason}"))
+            .collect();
+        if !census.owners_complete {
+            limits.push("not all processes could be searched for the sockets they hold".to_owned());
+        }
+        Ok(Self {
+            host,
+            deaths: Deaths::default(),
+            nginxes: Nginxes::new(only),
+            facts: Facts::default(),
+            limits,
+        })
+    }
+
+    /// The processes of nginx that are to be observed.
+    pub fn observed(&self) -> Vec<u32> {
+        self.nginxes.observed()
+    }
+
+    /// The instances, as `session` tells them.
+    pub fn instances(&self) -> Vec<NginxInstance> {
+        self.nginxes.instances()
+    }
+
+    /// The namespaces in which workers run.
+    pub fn nginx_namespaces(&self) -> Vec<Netns> {
+        self.nginxes.namespaces()
+    }
+
+    /// The processes that hold a listening socket.
+    pub fn owners(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self
+            .host
+            .namespaces
+            .iter()
+            .flat_map(|namespace| self.host.listeners.in_namespace(namespace.inode))
+            .flat_map(|listener| listener.owners)
+            .map(|owner| owner.pid)
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Looks again for nginx, for those that started while probes were being attached.
+    pub fn look_again(&mut self) -> bool {
+        self.nginxes.look_around()
+    }
+
+    fn run(mut self, tasks: &Receiver<Task>, answers: &Sender<Answer>) {
+        self.nginxes.warm_up();
+        while let Ok(task) = tasks.recv() {
+            for answer in self.work(task) {
+                if answers.blocking_send(answer).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn work(&mut self, task: Task) -> Vec<Answer> {
+        match task {
+            Task::Note(evidence) => self.note(*evidence),
+            Task::Explain(asked) => {
+                let (ended, coverage) = *asked;
+                vec![self.explain(ended, coverage).unwrap_or(Answer::NoUpstream)]
+            }
+            Task::Rescan => {
+                let _ = self.host.freshen(Duration::ZERO);
+                let _ = self
+                    .host
+                    .listeners
+                    .rescan(&self.host.namespaces, FIRST_LOOK);
+                self.facts.forget();
+                self.look_around()
+            }
+            Task::LookAround => self.look_around(),
+        }
+    }
+
+    fn look_around(&mut self) -> Vec<Answer> {
+        let before = self.nginxes.observed();
+        let spaces = self.nginxes.namespaces();
+        self.nginxes.look_around();
+        let mut answers = Vec::new();
+        let new: Vec<u32> = self
+            .nginxes
+            .observed()
+            .into_iter()
+            .filter(|pid| !before.contains(pid))
+            .collect();
+        if !new.is_empty() {
+            answers.push(Answer::Follow(new));
+        }
+        if self.nginxes.namespaces() != spaces {
+            answers.push(Answer::Namespaces(self.nginxes.namespaces()));
+        }
+        answers
+    }
+
+    fn note(&mut self, evidence: Evidence) -> Vec<Answer> {
+        let at = evidence.at;
+        match evidence.what {
+            What::ListenStarted(listening) => return self.listener_began(at, &listening),
+            What::ListenEnded(listening) => self.listener_ended(at, &listening),
+            What::ProcessExited { pid, exit_code } => {
+                self.deaths.exited(pid, exit_code, at);
+                let death = self.deaths.of(pid, Some(exit_code), at);
+                let signalled = self.deaths.fatal_signal(pid, exit_code, at);
+                self.host
+                    .listeners
+                    .process_exited(pid, &death, signalled, at);
+                if self.nginxes.is_known(pid) {
+                    return self.look_around();
+                }
+            }
+            What::SignalSent {
+                sender,
+                target,
+                signal,
+            } => self.deaths.signalled(target, signal, sender, at),
+            What::OomVictim { pid } => self.deaths.chosen_by_oom(pid, at),
+            What::Forked { parent, child } => self.nginxes.forked(parent, child),
+            What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {
+                return vec![Answer::Unfollow(vec![pid])];
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn listener_began(&mut self, at: u64, listening: &Listening) -> Vec<Answer> {
+        self.facts.forget();
+        self.deaths.forget(listening.thread.pid, at);
+        if self.host.namespaces.get(listening.netns).is_none() {
+            let _ = self.host.freshen(Duration::ZERO);
+        }
+        let device = self.host.device(listening.netns, listening.ifindex);
+        self.host.listeners.began(BeganListening {
+            netns: listening.netns,
+            inode: listening.inode,
+            sk: listening.socket,
+            address: listening.address,
+            v6only: listening.v6only,
+            device,
+            pid: listening.thread.pid,
+            comm: listening.thread.comm.clone(),
+            at,
+        });
+        // An nginx that nobody announced begins by listening, whatever its file is called.
+        match self.nginxes.is_unknown_nginx(listening.thread.pid) {
+            true => self.look_around(),
+            false => Vec::new(),
+        }
+    }
+
+    fn listener_ended(&mut self, at: u64, listening: &Listening) {
+        self.facts.forget();
+        self.host.listeners.ended(EndedListening {
+            netns: listening.netns,
+            inode: listening.inode,
+            sk: listening.socket,
+            address: listening.address,
+            at,
+            death: self.deaths.of(listening.thread.pid, listening.dying, at),
+            pid: listening.thread.pid,
+            comm: listening.thread.comm.clone(),
+        });
+    }
+
+    /// Nothing for an attempt that was none at an upstream.
+    fn explain(&mut self, mut ended: Ended, coverage: Coverage) -> Option<Answer> {
+        let mut worker = self.nginxes.worker(ended.thread.pid, ended.netns);
+        worker.netns = ended.netns.unwrap_or(worker.netns);
+        let configured = self.nginxes.configured(&worker);
+        let logged = ended.log.as_ref().and_then(meant);
+        if ended.attempt.dialled.is_none() {
+            ended.attempt.family = match &logged {
+                Some(Endpoint::Inet(address)) if address.is_ipv6() => Family::Ipv6,
+                Some(Endpoint::Unix(_)) => Family::Unix,
+                _ => ended.attempt.family,
+            };
+        }
+        if !is_upstream(&ended, &worker, &configured) {
+            return None;
+        }
+        if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
+            let attribution = configured.attribute(upstream);
+            ended.attempt.upstream_name = attribution.name;
+            ended.attempt.upstream_server = attribution.server;
+            ended.attempt.connect_timeout_ms = attribution.connect_timeout_ms;
+        }
+        let mut host = self.facts.gather(&mut self.host, &worker, &ended);
+        host.ports_spoken_for = configured.ports_spoken_for();
+        let case = Case {
+            worker,
+            attempt: ended.attempt,
+            timeline: ended.timeline,
+            host,
+            log: ended.log,
+            coverage,
+        };
+        let diagnosis = diagnose(&case);
+        Some(Answer::Explained(Box::new(Explained {
+            case,
+            diagnosis,
+            outcome: ended.outcome,
+        })))
+    }
+}
+
+/// A master dials nobody on behalf of clients. Whatever a worker dials over TCP counts; of Unix
+/// sockets those that are configured or that its error log calls an upstream: the C library has
+/// its own (`nscd`, `userdb`, `/dev/log`).
+fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
+    if worker.master_pid == Some(worker.pid) {
+        return false;
+    }
+    let logged = ended
+        .log
+        .as_ref()
+        .is_some_and(|line| line.upstream.is_some());
+    match &ended.attempt.dialled {
+        Some(dialled @ Endpoint::Unix(_)) => {
+            let known = configured.attribute(dialled);
+            logged || known.name.is_some() || known.server.is_some()
+        }
+        Some(Endpoint::Inet(_)) => true,
+        // Other sockets than those to upstreams fail as well; the line tells.
+        None => logged || ended.log.is_none(),
+    }
+}
+
+/// The server that the error log names: what was meant where nothing was dialled.
+fn meant(line: &LogLine) -> Option<Endpoint> {
+    let address = error_log::upstream_address(line)?;
+    match address.strip_prefix("unix:") {
+        Some(path) => Some(Endpoint::Unix(path.as_bytes().to_vec())),
+        None => address.parse().ok().map(Endpoint::Inet),
+    }
+}

@@ -1,0 +1,429 @@
+//! `whyrefused trace`: attaches, explains live, and ends cleanly.
+//!
+//! One loop on one thread takes evidence out of the ring buffer, joins it, has the surveyor
+//! explain what ended, and hands events to the sink. What takes the
+//! host long to answer is asked by the surveyor.
+
+mod followers;
+mod icmp;
+mod losses;
+mod recording;
+mod ring;
+pub mod session;
+mod symbols;
+mod tallies;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, interval, sleep_until},
+};
+
+use crate::{
+    btf::Btf,
+    case::{Coverage, KernelTime},
+    cli::Settings,
+    clock,
+    coalesce::Coalescer,
+    correlate::{Correlator, Ended},
+    event::{Event, Failure},
+    evidence::{Evidence, What},
+    nginx::error_log,
+    probes::{Names, Probes, Wishes},
+    recovery::Recoveries,
+    report,
+    sinks::{Sink, Written},
+    survey::{Answer, Explained, Survey, Surveyor, Task},
+    totals::Totals,
+};
+use followers::Followers;
+use icmp::IcmpSockets;
+use losses::{Counts, Losses};
+use recording::Recording;
+use ring::Ring;
+use symbols::KernelSymbols;
+use tallies::Tallies;
+
+/// How often losses are looked at.
+const LOSSES_EVERY: Duration = Duration::from_secs(1);
+/// How often processes are looked at for an nginx that nobody announced.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(10);
+/// How long the end of a trace waits for what is outstanding.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Runs a trace to its end and gives the exit status.
+pub fn run(settings: &Settings) -> anyhow::Result<u8> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the event loop")?
+        .block_on(trace(settings))
+}
+
+async fn trace(settings: &Settings) -> anyhow::Result<u8> {
+    // A signal that comes while probes are being attached ends the trace once they are.
+    let interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let sink = Sink::open(settings, session::host_name())?;
+    let record = settings.record.as_deref().map(Recording::open);
+    let mut trace = match Trace::attach(settings, sink, record.transpose()?) {
+        Ok(trace) => trace,
+        Err(error) => {
+            eprintln!("whyrefused: {error:#}");
+            return Ok(1);
+        }
+    };
+    trace.run(settings.duration, interrupt, terminate).await?;
+    Ok(trace.finish().await)
+}
+
+struct Trace {
+    probes: Probes,
+    names: Names,
+    symbols: KernelSymbols,
+    ring: Ring,
+    icmp: IcmpSockets,
+    correlator: Correlator,
+    surveyor: Surveyor,
+    followers: Followers,
+    tallies: Tallies,
+    /// When the kernel's counts are read next.
+    next_count: Option<Instant>,
+    coalescer: Coalescer,
+    recoveries: Recoveries,
+    totals: Totals,
+    losses: Losses,
+    /// Attempts that were not explained before the end.
+    unexplained: u64,
+    sink: Sink,
+    record: Option<Recording>,
+    host: String,
+    coverage: Coverage,
+    /// The reader of the output has gone.
+    unread: bool,
+}
+
+impl Trace {
+    /// Attaches the probes, looks at the host, and says that the session has begun. Probes come
+    /// first: what changes while the host is being read is then seen by them.
+    fn attach(settings: &Settings, sink: Sink, record: Option<Recording>) -> anyhow::Result<Self> {
+        session::check_privileges()?;
+        let host = session::host_name();
+        let btf = Btf::of_running_kernel()?;
+        let names = Names::read(&btf);
+        let wishes = Wishes {
+            follow_new: settings.pids.is_empty(),
+            fold: !settings.coalesce.is_zero(),
+        };
+        let mut probes = Probes::load(&btf, wishes)?;
+        drop(btf);
+        probes.attach()?;
+        let ring = Ring::new(probes.take_ring()?)?;
+        let mut survey = Survey::new(settings.pids.clone())?;
+        probes.follow(&survey.observed())?;
+        // Whatever forked between the look and this is found by looking once more.
+        if survey.look_again() {
+            probes.follow(&survey.observed())?;
+        }
+        session::check_pids(&settings.pids, &survey)?;
+        probes.watch_owners(&survey.owners())?;
+        let mut icmp = IcmpSockets::default();
+        icmp.listen_in(&survey.nginx_namespaces());
+        let session = session::event(&probes, &survey, &icmp, &host);
+        let mut trace = Self {
+            coverage: Coverage {
+                unavailable: session::unavailable(&probes, &icmp),
+                lost_records: false,
+                wall_offset_ns: clock::wall_offset(),
+                traced_since: clock::monotonic(),
+            },
+            names,
+            symbols: KernelSymbols::start(),
+            ring,
+            icmp,
+            correlator: Correlator::default(),
+            followers: Followers::default(),
+            tallies: Tallies::default(),
+            next_count: None,
+            coalescer: Coalescer::new(settings.coalesce),
+            recoveries: Recoveries::default(),
+            totals: Totals::default(),
+            losses: Losses::default(),
+            unexplained: 0,
+            sink,
+            record,
+            host,
+            unread: false,
+            surveyor: Surveyor::start(survey)?,
+            probes,
+        };
+        trace.write(&Event::Session(session));
+        Ok(trace)
+    }
+
+    async fn run(
+        &mut self,
+        duration: Option<Duration>,
+        mut interrupt: Signal,
+        mut terminate: Signal,
+    ) -> anyhow::Result<()> {
+        let mut count_losses = interval(LOSSES_EVERY);
+        let mut look_around = interval(LOOK_AROUND_EVERY);
+        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+        while !self.unread {
+            let wake = self.next_wake();
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                () = until(end) => break,
+                () = self.sink.reader_gone() => break,
+                () = self.ring.filled() => self.drain(),
+                evidence = self.icmp.received() => self.note(evidence),
+                Some(answer) = self.surveyor.answer() => self.answered(answer)?,
+                () = until(wake) => {}
+                _ = count_losses.tick() => self.count_losses()?,
+                _ = look_around.tick() => { self.surveyor.ask(Task::LookAround); }
+            }
+            self.advance();
+        }
+        Ok(())
+    }
+
+    /// Takes what the kernel reported, in the order in which it happened.
+    fn drain(&mut self) {
+        for evidence in self.ring.drain(&self.names) {
+            self.note(evidence);
+        }
+    }
+
+    fn note(&mut self, evidence: Evidence) {
+        match &evidence.what {
+            What::Connected { .. } => {
+                self.connected(&evidence);
+                self.correlator.observe(evidence, &self.symbols);
+            }
+            What::ListenStarted(_)
+            | What::ListenEnded(_)
+            | What::ProcessExited { .. }
+            | What::SignalSent { .. }
+            | What::OomVictim { .. }
+            | What::Forked { .. }
+            | What::Executed { .. } => {
+                self.followers.host_changed();
+                self.surveyor.ask(Task::Note(Box::new(evidence)));
+            }
+            _ => self.correlator.observe(evidence, &self.symbols),
+        }
+    }
+
+    /// Moves on whatever time has made ready.
+    fn advance(&mut self) {
+        let now = clock::monotonic();
+        for ended in self.correlator.ready(now) {
+            self.explain(ended);
+        }
+        if self.next_count.is_some_and(|at| at <= Instant::now()) {
+            self.count_folded(now);
+        }
+        if self.next_count.is_none() && !self.tallies.is_empty() {
+            self.next_count = Some(Instant::now() + tallies::EVERY);
+        }
+        for failure in self.coalescer.due(now) {
+            self.tell(failure);
+        }
+    }
+
+    /// Takes in the attempts that the kernel counted instead of telling them.
+    fn count_folded(&mut self, now: KernelTime) {
+        self.next_count = None;
+        let counts = match self.probes.counted() {
+            Ok(counts) => counts,
+            Err(error) => {
+                log::warn!("{error}");
+                return;
+            }
+        };
+        let time = report::time_text(now, &self.coverage);
+        let (told, idle) = self.tallies.take(
+            counts,
+            now,
+            &time,
+            &mut self.coalescer,
+            &mut self.recoveries,
+        );
+        for failure in told {
+            self.tell(failure);
+        }
+        for outcome in idle {
+            self.probes.forget_outcome(outcome);
+        }
+    }
+
+    /// Counts an attempt that is like one that was just explained, or has it explained.
+    fn explain(&mut self, mut ended: Ended) {
+        if ended
+            .outcome
+            .is_some_and(|outcome| self.tallies.is_counting(outcome))
+        {
+            // Lines of attempts that are counted and not told stand among those of the told ones.
+            ended.log = None;
+        }
+        if let Some(identity) = self.followers.identity(&ended)
+            && self.coalescer.count(identity, 1)
+        {
+            self.followers.counted(&ended, &mut self.recoveries);
+            return;
+        }
+        let asked = Box::new((ended, self.coverage.clone()));
+        self.surveyor.ask(Task::Explain(asked));
+    }
+
+    fn answered(&mut self, answer: Answer) -> anyhow::Result<()> {
+        match answer {
+            Answer::Explained(explained) => self.explained(&explained)?,
+            Answer::NoUpstream => {}
+            Answer::Follow(pids) => self.probes.follow(&pids)?,
+            Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
+            Answer::Namespaces(namespaces) => self.icmp.listen_in(&namespaces),
+        }
+        Ok(())
+    }
+
+    fn explained(&mut self, explained: &Explained) -> anyhow::Result<()> {
+        let Explained {
+            case, diagnosis, ..
+        } = explained;
+        if let Some(record) = &mut self.record {
+            record.write(case);
+        }
+        let logged = case.log.as_ref().and_then(error_log::upstream_address);
+        if let Some(dialled) = &case.attempt.dialled {
+            let upstream = || report::upstream(&case.attempt, logged.clone());
+            let ended = case.attempt.ended;
+            self.recoveries
+                .failed(case.worker.netns, dialled, ended, upstream);
+            self.probes.await_recovery(dialled)?;
+        }
+        // Whether a line was joined makes no difference where nginx's own words are known.
+        let meant = logged.as_deref().filter(|_| case.attempt.dialled.is_none());
+        let identity = self.coalescer.identity(case, diagnosis, meant);
+        self.followers.learn(explained, identity);
+        let host = &self.host;
+        let build = || report::failure(case, diagnosis, host, logged.clone());
+        if let (Some(outcome), Some(dialled)) = (explained.outcome, &case.attempt.dialled) {
+            self.tallies
+                .learn(outcome, identity, case.worker.netns, dialled, &build());
+        }
+        let told = self.coalescer.absorb(identity, case.attempt.ended, build);
+        if let Some(failure) = told {
+            self.tell(failure);
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, evidence: &Evidence) {
+        let What::Connected {
+            dialled: Some(dialled),
+            netns,
+            self_connected: false,
+            ..
+        } = &evidence.what
+        else {
+            return;
+        };
+        let endpoint = crate::case::Endpoint::Inet(*dialled);
+        if let Some(recovered) = self.recoveries.accepted(*netns, &endpoint, evidence.at) {
+            self.probes.forget_recovery(&endpoint);
+            let event = report::recovery(recovered, evidence.at, &self.coverage, &self.host);
+            self.write(&Event::Recovery(event));
+        }
+    }
+
+    fn count_losses(&mut self) -> anyhow::Result<()> {
+        self.coverage.wall_offset_ns = clock::wall_offset();
+        let told = self.losses.count(Counts {
+            kernel: self.probes.losses()?,
+            misses: self.probes.misses(),
+            undecodable: self.ring.undecodable(),
+            crowded_out: self.correlator.forgotten(),
+            icmp: self.icmp.lost(),
+            unexplained: self.surveyor.refused() + self.unexplained,
+            untracked: self.recoveries.untracked(),
+        });
+        self.coverage.lost_records = !told.is_empty();
+        if !told.is_empty() {
+            self.surveyor.ask(Task::Rescan);
+        }
+        for lost in told {
+            let loss = session::loss(lost, &self.coverage, &self.host);
+            self.write(&Event::Loss(loss));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, failure: Failure) {
+        self.totals.add(&failure);
+        self.write(&Event::Failure(Box::new(failure)));
+    }
+
+    fn write(&mut self, event: &Event) {
+        if matches!(self.sink.write(event), Written::PipeClosed) {
+            self.unread = true;
+        }
+    }
+
+    /// When there is something to do without new evidence.
+    fn next_wake(&self) -> Option<Instant> {
+        let next = [self.correlator.next_ready(), self.coalescer.next_due()];
+        let next = next.into_iter().flatten().min().map(instant);
+        next.into_iter().chain(self.next_count).min()
+    }
+
+    /// Explains what is outstanding, as far as a second allows, and writes the last event.
+    async fn finish(mut self) -> u8 {
+        self.drain();
+        for ended in self.correlator.ready(KernelTime::MAX) {
+            self.explain(ended);
+        }
+        self.surveyor.finish();
+        let outstanding = async {
+            while let Some(answer) = self.surveyor.answer().await {
+                if let Answer::Explained(explained) = answer {
+                    let _ = self.explained(&explained);
+                }
+            }
+        };
+        if tokio::time::timeout(FAREWELL, outstanding).await.is_err() {
+            self.unexplained += self.surveyor.outstanding();
+        }
+        self.count_folded(clock::monotonic());
+        if let Ok(counts) = self.probes.counted() {
+            self.unexplained += self.tallies.unexplained(&counts);
+        }
+        for failure in self.coalescer.flush() {
+            self.tell(failure);
+        }
+        let _ = self.count_losses();
+        let losses = self.losses.all(self.sink.losses());
+        let end = self.totals.into_end(
+            report::time_text(clock::monotonic(), &self.coverage),
+            self.host,
+            losses,
+        );
+        self.sink.finish(&Event::End(end), FAREWELL).exit_status()
+    }
+}
+
+/// The moment of kernel time on the event loop's clock.
+fn instant(at: KernelTime) -> Instant {
+    Instant::now() + Duration::from_nanos(at.saturating_sub(clock::monotonic()))
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,150 @@
+//! Attempts that are like one that was just explained.
+//!
+//! An upstream that is down under load fails thousands of times a second in the same way. Those
+//! attempts carry the same evidence, so that asking the host again would give the same answer.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    case::{Ending, Endpoint, Fact, Hook, Icmp, KernelTime, Netns, Observed},
+    coalesce::Identity,
+    correlate::Ended,
+    event::Upstream,
+    nginx::error_log::{self, FailureKind},
+    recovery::Recoveries,
+    report,
+    survey::Explained,
+};
+
+/// How long an explanation serves others: what evidence does not show may have changed then.
+const FRESH: Duration = Duration::from_millis(500);
+/// Explanations that are kept.
+const KEPT: usize = 4096;
+
+#[derive(Debug, Default)]
+pub struct Followers {
+    known: HashMap<Likeness, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    since: Instant,
+    identity: Identity,
+    upstream: Upstream,
+}
+
+/// What two attempts have in common that need not both be explained.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Likeness {
+    pid: u32,
+    dialled: Option<Endpoint>,
+    ending: Ending,
+    facts: Vec<FactLikeness>,
+    logged: Option<FailureKind>,
+}
+
+/// A fact without what differs from packet to packet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum FactLikeness {
+    ResetReceived,
+    ResetSent(Netns, Option<String>, std::net::SocketAddr),
+    Dropped(Netns, String, Option<Hook>, bool, std::net::IpAddr),
+    IcmpSent(Netns, Icmp, Option<Hook>),
+    IcmpReceived(std::net::IpAddr, Icmp),
+    Retransmitted(Option<i32>),
+    ClientClosed,
+}
+
+impl Followers {
+    /// Listeners or processes changed: explain anew.
+    pub fn host_changed(&mut self) {
+        self.known.clear();
+    }
+
+    /// Remembers how an attempt was explained.
+    pub fn learn(&mut self, explained: &Explained, identity: Identity) {
+        let case = &explained.case;
+        let likeness = Likeness {
+            pid: case.worker.pid,
+            dialled: case.attempt.dialled.clone(),
+            ending: case.attempt.ending,
+            facts: facts(&case.timeline),
+            logged: case.log.as_ref().map(error_log::failure_kind),
+        };
+        if case.attempt.dialled.is_none() {
+            return;
+        }
+        if self.known.len() >= KEPT {
+            self.known.clear();
+        }
+        let known = Known {
+            since: Instant::now(),
+            identity,
+            upstream: report::upstream(&case.attempt, None),
+        };
+        self.known.insert(likeness, known);
+    }
+
+    /// The identity under which such an attempt was explained a moment ago.
+    pub fn identity(&self, ended: &Ended) -> Option<Identity> {
+        let known = self.known.get(&Likeness::of(ended))?;
+        (known.since.elapsed() < FRESH).then_some(known.identity)
+    }
+
+    /// Notes for its upstream that an attempt failed which was counted without being explained.
+    pub fn counted(&self, ended: &Ended, recoveries: &mut Recoveries) {
+        let (Some(dialled), Some(netns)) = (&ended.attempt.dialled, ended.netns) else {
+            return;
+        };
+        let at: KernelTime = ended.attempt.ended;
+        recoveries.failed(netns, dialled, at, || {
+            self.known
+                .get(&Likeness::of(ended))
+                .map(|known| known.upstream.clone())
+                .unwrap_or_else(|| report::upstream(&ended.attempt, None))
+        });
+    }
+}
+
+impl Likeness {
+    fn of(ended: &Ended) -> Self {
+        Self {
+            pid: ended.thread.pid,
+            dialled: ended.attempt.dialled.clone(),
+            ending: ended.attempt.ending,
+            facts: facts(&ended.timeline),
+            logged: ended.log.as_ref().map(error_log::failure_kind),
+        }
+    }
+}
+
+fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
+    timeline
+        .iter()
+        .map(|seen| match &seen.fact {
+            Fact::ResetReceived => FactLikeness::ResetReceived,
+            Fact::ResetSent {
+                netns,
+                reason,
+                segment,
+            } => FactLikeness::ResetSent(*netns, reason.clone(), segment.to),
+            Fact::Dropped {
+                netns,
+                reason,
+                hook,
+                answer,
+                segment,
+                ..
+            } => FactLikeness::Dropped(*netns, reason.clone(), *hook, *answer, segment.to.ip()),
+            Fact::IcmpSent {
+                netns, icmp, hook, ..
+            } => FactLikeness::IcmpSent(*netns, *icmp, *hook),
+            Fact::IcmpReceived { from, icmp } => FactLikeness::IcmpReceived(*from, *icmp),
+            Fact::Retransmitted { error } => FactLikeness::Retransmitted(*error),
+            Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
+        })
+        .collect()
+}

@@ -1,0 +1,143 @@
+//! What was lost, and where: nothing is lost silently.
+
+use tracer_common::record::kind;
+
+use crate::event::Lost;
+
+/// What the parts of a trace have lost so far.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Records without room in the ring buffer, by kind; index 0 counts map entries.
+    pub kernel: Vec<u64>,
+    /// Programs that were not run.
+    pub misses: u64,
+    pub undecodable: u64,
+    /// Pieces of evidence for which there was no room.
+    pub crowded_out: u64,
+    /// ICMP errors for which their socket had no room.
+    pub icmp: u64,
+    /// Attempts, or changes of the host, that nobody looked into in time.
+    pub unexplained: u64,
+    /// Failed upstreams for which there was no room.
+    pub untracked: u64,
+}
+
+/// Remembers what was told.
+#[derive(Debug, Default)]
+pub struct Losses {
+    told: Counts,
+}
+
+const RING: &str = "ring buffer";
+const MAPS: &str = "kernel maps";
+const KERNEL: &str = "kernel";
+const USER: &str = "user space";
+
+impl Losses {
+    /// Takes in the present counts and gives what is new.
+    pub fn count(&mut self, now: Counts) -> Vec<Lost> {
+        let new = listed(&now, &self.told);
+        self.told = now;
+        new
+    }
+
+    /// Everything since the beginning, with what the output lost.
+    pub fn all(&self, output: Option<Lost>) -> Vec<Lost> {
+        let all = listed(&self.told, &Counts::default());
+        all.into_iter().chain(output).collect()
+    }
+}
+
+fn listed(now: &Counts, told: &Counts) -> Vec<Lost> {
+    let kernel = now.kernel.iter().enumerate().filter_map(|(index, count)| {
+        let (place, what) = described(index);
+        let told = told.kernel.get(index).copied().unwrap_or(0);
+        lost(place, what, count.saturating_sub(told))
+    });
+    let others = [
+        (
+            KERNEL,
+            "events that met a program at work on the same processor",
+            now.misses.saturating_sub(told.misses),
+        ),
+        (
+            USER,
+            "records that could not be read",
+            now.undecodable.saturating_sub(told.undecodable),
+        ),
+        (
+            USER,
+            "pieces of evidence for which there was no room",
+            now.crowded_out.saturating_sub(told.crowded_out),
+        ),
+        (
+            USER,
+            "ICMP errors for which there was no room",
+            now.icmp.saturating_sub(told.icmp),
+        ),
+        (
+            USER,
+            "attempts, or changes of the host, that were not looked into in time",
+            now.unexplained.saturating_sub(told.unexplained),
+        ),
+        (
+            USER,
+            "failed upstreams whose recovery will not be told",
+            now.untracked.saturating_sub(told.untracked),
+        ),
+    ];
+    let others = others
+        .into_iter()
+        .filter_map(|(place, what, count)| lost(place, what, count));
+    kernel.chain(others).collect()
+}
+
+fn lost(place: &str, what: &str, count: u64) -> Option<Lost> {
+    (count > 0).then(|| Lost {
+        place: place.to_owned(),
+        what: what.to_owned(),
+        count,
+    })
+}
+
+/// What a counter of the kernel's programs counts.
+fn described(index: usize) -> (&'static str, &'static str) {
+    match index as u16 {
+        0 => (MAPS, "attempts or processes for which there was no room"),
+        kind::CONNECT_FAILED | kind::ATTEMPT_ENDED | kind::SOCKET_FAILED | kind::BIND_FAILED => {
+            (RING, "failed attempts")
+        }
+        kind::CONNECTED => (RING, "connections that stood"),
+        kind::RESET_SENT => (RING, "resets sent"),
+        kind::PACKET_DROPPED => (RING, "dropped packets"),
+        kind::ICMP_SENT => (RING, "ICMP errors sent"),
+        kind::RETRANSMITTED => (RING, "retransmissions"),
+        kind::LISTEN_STARTED | kind::LISTEN_ENDED => (RING, "changes of listeners"),
+        kind::LOG_LINE => (RING, "lines of error logs"),
+        kind::CLIENT_CLOSED => (RING, "clients that left"),
+        kind::SOCKET_CLOSED => (RING, "sockets closed"),
+        _ => (RING, "changes of processes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_is_told_and_all_of_it_at_the_end() {
+        let mut losses = Losses::default();
+        let mut now = Counts {
+            kernel: vec![0; usize::from(kind::COUNT)],
+            ..Counts::default()
+        };
+        assert!(losses.count(now.clone()).is_empty());
+        now.kernel[usize::from(kind::LOG_LINE)] = 3;
+        now.unexplained = 1;
+        now.misses = 2;
+        assert_eq!(losses.count(now.clone()).len(), 3);
+        assert!(losses.count(now).is_empty());
+        let all = losses.all(None);
+        assert_eq!(all.iter().map(|lost| lost.count).sum::<u64>(), 6);
+    }
+}
