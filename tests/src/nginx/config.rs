@@ -1,0 +1,162 @@
+//! The configuration of a laboratory nginx.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::host;
+
+/// Where nginx takes requests in its namespace, unless told otherwise.
+pub const DOOR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+
+/// What nginx is told. Requests to `/NAME/...` go to the upstream block `NAME`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it takes requests.
+    pub door: SocketAddr,
+    pub workers: usize,
+    /// Lowest level of the error log.
+    pub level: &'static str,
+    pub connect_timeout: &'static str,
+    /// Lines of the main context.
+    pub main: String,
+    /// Lines of the http context.
+    pub http: String,
+    pub upstreams: Vec<Upstream>,
+}
+
+/// One `upstream` block and the location that passes to it.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub name: String,
+    pub servers: Vec<String>,
+    /// Further lines of the block, such as `keepalive 4;`.
+    pub lines: String,
+    /// Further lines of the location, such as `proxy_bind 127.0.0.3;`.
+    pub location: String,
+}
+
+impl Upstream {
+    pub fn new(name: &str, server: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            servers: vec![server.to_owned()],
+            lines: String::new(),
+            location: String::new(),
+        }
+    }
+
+    /// Adds a server that is tried when those before it fail.
+    #[must_use]
+    pub fn or(mut self, server: &str) -> Self {
+        self.servers.push(server.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.lines += lines;
+        self
+    }
+
+    #[must_use]
+    pub fn in_location(mut self, lines: &str) -> Self {
+        self.location += lines;
+        self
+    }
+}
+
+impl Config {
+    /// Passes to the given upstreams, each a name and an address.
+    pub fn passing(upstreams: &[(&str, &str)]) -> Self {
+        Self::of(
+            upstreams
+                .iter()
+                .map(|(name, server)| Upstream::new(name, server))
+                .collect(),
+        )
+    }
+
+    pub fn of(upstreams: Vec<Upstream>) -> Self {
+        Self {
+            door: DOOR,
+            workers: 1,
+            level: "info",
+            connect_timeout: "5s",
+            main: String::new(),
+            http: String::new(),
+            upstreams,
+        }
+    }
+
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: &'static str) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    pub(super) fn write(&self, directory: &Path) -> Result<()> {
+        let text = self.text(&directory.to_string_lossy())?;
+        Ok(fs::write(super::config_path(directory), text)?)
+    }
+
+    fn text(&self, directory: &str) -> Result<String> {
+        let Self {
+            door,
+            workers,
+            level,
+            connect_timeout,
+            main,
+            http,
+            ..
+        } = self;
+        let user = host::worker_user()?.name;
+        let mut text = format!(
+            "user {user};
+worker_processes {workers};
+daemon off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log {level};
+{main}
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  proxy_connect_timeout {connect_timeout};
+  {http}
+"
+        );
+        for upstream in &self.upstreams {
+            write_upstream(&mut text, upstream)?;
+        }
+        write!(
+            text,
+            "  server {{\n    listen {door};\n    server_name lab.test;\n    location = /ready {{ return 204; }}\n"
+        )?;
+        for Upstream { name, location, .. } in &self.upstreams {
+            writeln!(
+                text,
+                "    location /{name}/ {{ proxy_pass http://{name}; {location} }}"
+            )?;
+        }
+        text.push_str("  }\n}\n");
+        Ok(text)
+    }
+}
+
+fn write_upstream(text: &mut String, upstream: &Upstream) -> Result<()> {
+    writeln!(text, "  upstream {} {{", upstream.name)?;
+    for server in &upstream.servers {
+        // Otherwise nginx leaves a server that failed alone for a while.
+        writeln!(text, "    server {server} max_fails=0;")?;
+    }
+    writeln!(text, "    {}\n  }}", upstream.lines)?;
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! One nginx, watched, in a namespace of its own: the stage of a live test.
+
+mod checks;
+mod expected;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+pub use self::expected::{
+    Expected, aborted, denied, errno_name, failed_to_bind, no_socket, refused, reported, timed_out,
+};
+
+use crate::client::Response;
+use crate::contract::{End, Failure};
+use crate::host::Host;
+use crate::namespace::Namespace;
+use crate::nginx::{Config, Nginx};
+use crate::tracer::{Finished, Tracer};
+
+/// How long after its last evidence an event may take on a machine that runs many tests at once.
+const LATEST: Duration = Duration::from_secs(10);
+
+/// A watched nginx.
+#[derive(Debug)]
+pub struct Scene {
+    pub namespace: Namespace,
+    pub nginx: Nginx,
+    pub tracer: Tracer,
+    pub host: Host,
+    began: jiff::Timestamp,
+    explained: u64,
+}
+
+impl Scene {
+    /// Starts nginx and then the tool.
+    ///
+    /// # Errors
+    ///
+    /// One of them does not start.
+    pub fn new(host: &Host, namespace: Namespace, config: &Config) -> Result<Self> {
+        let nginx = Nginx::start(host, &namespace, config)?;
+        let tracer = Tracer::watch(host, nginx.pid())?;
+        Ok(Self::of(host, namespace, nginx, tracer))
+    }
+
+    /// A scene of parts that are running already.
+    pub fn of(host: &Host, namespace: Namespace, nginx: Nginx, tracer: Tracer) -> Self {
+        let (host, began) = (host.clone(), jiff::Timestamp::now());
+        Self {
+            namespace,
+            nginx,
+            tracer,
+            host,
+            began,
+            explained: 0,
+        }
+    }
+
+    /// Sends one request through nginx to the upstream `name`.
+    ///
+    /// # Errors
+    ///
+    /// nginx does not answer.
+    pub fn get(&self, name: &str) -> Result<Response> {
+        self.nginx.get(&self.namespace, name)
+    }
+
+    /// Sends a request to the upstream `name` that must fail, and asks for its explanation.
+    ///
+    /// # Errors
+    ///
+    /// The request succeeds, or what is said of its failure is not as expected.
+    pub fn fails(&mut self, name: &str, expected: &Expected) -> Result<Failure> {
+        let response = self.get(name)?;
+        ensure!(
+            response.status >= 500,
+            "the request to {name} got {}",
+            response.status
+        );
+        self.explained(name, expected)
+    }
+
+    /// The explanation of a failure towards the upstream `name` that has happened.
+    ///
+    /// # Errors
+    ///
+    /// It does not come, or is not as expected.
+    pub fn explained(&mut self, name: &str, expected: &Expected) -> Result<Failure> {
+        let failure = self
+            .tracer
+            .failure(LATEST, |failure| {
+                failure.upstream.name.as_deref() == Some(name)
+            })
+            .with_context(|| {
+                format!(
+                    "upstream {name}, expected {}\n{}",
+                    expected.code,
+                    self.log()
+                )
+            })?;
+        self.explained += failure.count;
+        self.check(name, expected, &failure)
+            .with_context(|| format!("upstream {name}: {failure:#?}\n{}", self.log()))?;
+        Ok(failure)
+    }
+
+    /// Sends a request to the upstream `name` that must succeed.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub fn succeeds(&self, name: &str) -> Result<()> {
+        let response = self.get(name)?;
+        ensure!(
+            response.status == 200,
+            "{response:?} from {name}\n{}",
+            self.log()
+        );
+        Ok(())
+    }
+
+    /// Stops the tool: it must end well, having said nothing that was not asked for, and its
+    /// totals must be those of its failures.
+    ///
+    /// # Errors
+    ///
+    /// Any of that is not so.
+    pub fn end(self) -> Result<End> {
+        let log = self.log();
+        let finished = self.tracer.stop(Signal::SIGINT)?;
+        let end = ended_well(&finished).with_context(|| log)?;
+        let total: u64 = end.verdicts.values().sum();
+        ensure!(
+            total == self.explained,
+            "{} attempts were explained and {total} are in the totals {end:?}",
+            self.explained
+        );
+        Ok(end)
+    }
+
+    fn log(&self) -> String {
+        format!(
+            "nginx's log:\n{}",
+            self.nginx.errors().unwrap_or_default().join("\n")
+        )
+    }
+}
+
+/// The totals of a tool that was stopped, ended well and left nothing unasked.
+///
+/// # Errors
+///
+/// It did not.
+pub fn ended_well(finished: &Finished) -> Result<End> {
+    ensure!(
+        finished.status.code() == Some(0),
+        "{}: {}",
+        finished.status,
+        finished.stderr
+    );
+    ensure!(
+        finished
+            .unclaimed
+            .iter()
+            .all(|event| matches!(event, crate::contract::Event::Recovery(_))),
+        "unasked for: {:#?}",
+        finished.unclaimed
+    );
+    let end = finished.end.clone().context("no end event")?;
+    ensure!(end.losses.is_empty(), "lost: {:?}", end.losses);
+    ensure!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    Ok(end)
+}
