@@ -27,7 +27,6 @@ macro_rules! layout {
 
 layout! {
     sock_family,
-    sock_num,
     sock_dport,
     sock_daddr,
     sock_rcv_saddr,
@@ -40,7 +39,6 @@ layout! {
     /// The bit in that byte, as a mask.
     sock_ipv6only_mask,
     sock_err,
-    sock_err_soft,
     /// `sk_protocol` is 16 bits wide since 5.6; a bit field before.
     sock_protocol,
     sock_socket,

@@ -136,8 +136,6 @@ wire! {
         pub header: Header,
         /// The thread that dialled; its name is not filled in.
         pub task: Task,
-        /// The thread that ran when the socket closed.
-        pub closer: Task,
         pub socket: u64,
         pub started: u64,
         /// When a reset reached the socket, 0 where none did.
@@ -151,9 +149,9 @@ wire! {
         pub remote: Address,
         /// `sk_err`, positive; 0 where nginx closed the socket itself.
         pub error: u32,
-        pub soft_error: u32,
         pub initial_sequence: u32,
         pub netns: u32,
+        pub reserved: u32,
     }
 
     /// A worker's socket reached ESTABLISHED towards an address that had failed, or towards itself.
@@ -402,7 +400,7 @@ const _: () = {
     assert!(size_of::<Task>() == 24);
     assert!(size_of::<Segment>() == 64);
     assert!(size_of::<ConnectFailed>() == 248);
-    assert!(size_of::<AttemptEnded>() == 256);
+    assert!(size_of::<AttemptEnded>() == 232);
     assert!(size_of::<Outcome>() == 56);
     assert!(size_of::<Tally>() == 24);
     assert!(size_of::<Connected>() == 136);

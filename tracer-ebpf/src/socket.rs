@@ -286,7 +286,6 @@ fn ended(socket: u64, attempt: &Attempt, error: u32) {
         fill!(record: AttemptEnded {
                 header: header(kind::ATTEMPT_ENDED),
                 task: nameless(attempt),
-                closer: current_task(),
                 socket: socket,
                 started: attempt.started,
                 reset_at: attempt.reset_at,
@@ -296,9 +295,9 @@ fn ended(socket: u64, attempt: &Attempt, error: u32) {
                 local: local_address(socket),
                 remote: remote_address(socket),
                 error: error,
-                soft_error: read(socket, layout!(sock_err_soft)).unwrap_or(0),
                 initial_sequence: read(socket, layout!(tcp_snd_una)).unwrap_or(0),
                 netns: netns_of_socket(socket),
+            reserved: 0,
         }),
     );
 }

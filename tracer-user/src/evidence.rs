@@ -46,7 +46,6 @@ pub enum What {
     },
     AttemptEnded {
         thread: Thread,
-        closer: Thread,
         socket: SocketKey,
         started: KernelTime,
         reset_at: Option<KernelTime>,
@@ -300,7 +299,6 @@ fn connect_failed(record: &record::ConnectFailed) -> What {
 fn attempt_ended(record: &record::AttemptEnded, names: &Names) -> What {
     What::AttemptEnded {
         thread: thread(&record.task),
-        closer: thread(&record.closer),
         socket: record.socket,
         started: record.started,
         reset_at: (record.reset_at != 0).then_some(record.reset_at),

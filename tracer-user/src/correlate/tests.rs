@@ -43,7 +43,6 @@ fn ended(at: KernelTime, local: &str, error: i32) -> Evidence {
         at,
         what: What::AttemptEnded {
             thread: worker(),
-            closer: worker(),
             socket: 7,
             started: at - MS / 10,
             reset_at: (error == 111).then_some(at),

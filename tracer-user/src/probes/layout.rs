@@ -11,7 +11,6 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
     let ipv6only = btf.field("sock", "__sk_common.skc_ipv6only");
     Layout {
         sock_family: at("sock", "__sk_common.skc_family"),
-        sock_num: at("sock", "__sk_common.skc_num"),
         sock_dport: at("sock", "__sk_common.skc_dport"),
         sock_daddr: at("sock", "__sk_common.skc_daddr"),
         sock_rcv_saddr: at("sock", "__sk_common.skc_rcv_saddr"),
@@ -23,7 +22,6 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         sock_ipv6only: ipv6only.map_or(NONE, |field| field.offset()),
         sock_ipv6only_mask: ipv6only.map_or(0, |field| mask(field.bit_offset)),
         sock_err: at("sock", "sk_err"),
-        sock_err_soft: at("sock", "sk_err_soft"),
         sock_protocol: at("sock", "sk_protocol"),
         sock_socket: at("sock", "sk_socket"),
         inet_sport: at("inet_sock", "inet_sport"),
