@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Sender;
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Endpoint, Family, LogLine, Netns, Worker},
+    case::{Case, Coverage, Endpoint, Family, LogLine, Worker},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -23,6 +23,7 @@ use crate::{
     evidence::{Evidence, Listening, What},
     host::{
         facts::Host,
+        netns::Namespace,
         table::{BeganListening, EndedListening},
     },
     nginx::{config::upstreams::Upstreams, error_log},
@@ -59,7 +60,7 @@ pub enum Answer {
     /// Processes that turned out to be no nginx.
     Unfollow(Vec<u32>),
     /// Network namespaces in which workers run, after they changed.
-    Namespaces(Vec<Netns>),
+    Namespaces(Vec<Namespace>),
 }
 
 /// An attempt with its diagnosis.
@@ -114,8 +115,11 @@ impl Survey {
     }
 
     /// The namespaces in which workers run.
-    pub fn nginx_namespaces(&self) -> Vec<Netns> {
-        self.nginxes.namespaces()
+    pub fn nginx_namespaces(&self) -> Vec<Namespace> {
+        let namespaces = self.nginxes.namespaces().into_iter();
+        namespaces
+            .filter_map(|netns| self.host.namespaces.get(netns).cloned())
+            .collect()
     }
 
     /// The processes that hold a listening socket.
@@ -184,7 +188,8 @@ impl Survey {
             answers.push(Answer::Follow(new));
         }
         if self.nginxes.namespaces() != spaces {
-            answers.push(Answer::Namespaces(self.nginxes.namespaces()));
+            let _ = self.host.freshen(Duration::ZERO);
+            answers.push(Answer::Namespaces(self.nginx_namespaces()));
         }
         answers
     }

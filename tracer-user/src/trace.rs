@@ -270,10 +270,10 @@ impl Trace {
             // Lines of attempts that are counted and not told stand among those of the told ones.
             ended.log = None;
         }
-        if let Some(identity) = self.followers.identity(&ended)
-            && self.coalescer.count(identity, 1)
+        if let Some(known) = self.followers.known(&ended)
+            && self.coalescer.count(known.identity, 1)
         {
-            self.followers.counted(&ended, &mut self.recoveries);
+            known.count(&ended, &mut self.recoveries);
             return;
         }
         let asked = Box::new((ended, self.coverage.clone()));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    case::{Ending, Endpoint, Fact, Hook, Icmp, KernelTime, Netns, Observed},
+    case::{Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Netns, Observed},
     coalesce::Identity,
     correlate::Ended,
     event::Upstream,
@@ -29,10 +29,11 @@ pub struct Followers {
     known: HashMap<Likeness, Known>,
 }
 
+/// An explanation that serves attempts like the one it was made for.
 #[derive(Debug)]
-struct Known {
+pub struct Known {
     since: Instant,
-    identity: Identity,
+    pub identity: Identity,
     upstream: Upstream,
 }
 
@@ -67,13 +68,6 @@ impl Followers {
     /// Remembers how an attempt was explained.
     pub fn learn(&mut self, explained: &Explained, identity: Identity) {
         let case = &explained.case;
-        let likeness = Likeness {
-            pid: case.worker.pid,
-            dialled: case.attempt.dialled.clone(),
-            ending: case.attempt.ending,
-            facts: facts(&case.timeline),
-            logged: case.log.as_ref().map(error_log::failure_kind),
-        };
         if case.attempt.dialled.is_none() {
             return;
         }
@@ -85,38 +79,42 @@ impl Followers {
             identity,
             upstream: report::upstream(&case.attempt, None),
         };
+        let likeness = Likeness::of(case.worker.pid, &case.attempt, &case.timeline, &case.log);
         self.known.insert(likeness, known);
     }
 
-    /// The identity under which such an attempt was explained a moment ago.
-    pub fn identity(&self, ended: &Ended) -> Option<Identity> {
-        let known = self.known.get(&Likeness::of(ended))?;
-        (known.since.elapsed() < FRESH).then_some(known.identity)
+    /// How such an attempt was explained a moment ago.
+    pub fn known(&self, ended: &Ended) -> Option<&Known> {
+        let likeness = Likeness::of(
+            ended.thread.pid,
+            &ended.attempt,
+            &ended.timeline,
+            &ended.log,
+        );
+        let known = self.known.get(&likeness)?;
+        (known.since.elapsed() < FRESH).then_some(known)
     }
+}
 
-    /// Notes for its upstream that an attempt failed which was counted without being explained.
-    pub fn counted(&self, ended: &Ended, recoveries: &mut Recoveries) {
+impl Known {
+    /// Notes for the upstream that an attempt failed which was counted without being explained.
+    pub fn count(&self, ended: &Ended, recoveries: &mut Recoveries) {
         let (Some(dialled), Some(netns)) = (&ended.attempt.dialled, ended.netns) else {
             return;
         };
-        let at: KernelTime = ended.attempt.ended;
-        recoveries.failed(netns, dialled, at, || {
-            self.known
-                .get(&Likeness::of(ended))
-                .map(|known| known.upstream.clone())
-                .unwrap_or_else(|| report::upstream(&ended.attempt, None))
-        });
+        let at = ended.attempt.ended;
+        recoveries.failed(netns, dialled, at, || self.upstream.clone());
     }
 }
 
 impl Likeness {
-    fn of(ended: &Ended) -> Self {
+    fn of(pid: u32, attempt: &Attempt, timeline: &[Observed], log: &Option<LogLine>) -> Self {
         Self {
-            pid: ended.thread.pid,
-            dialled: ended.attempt.dialled.clone(),
-            ending: ended.attempt.ending,
-            facts: facts(&ended.timeline),
-            logged: ended.log.as_ref().map(error_log::failure_kind),
+            pid,
+            dialled: attempt.dialled.clone(),
+            ending: attempt.ending,
+            facts: facts(timeline),
+            logged: log.as_ref().map(error_log::failure_kind),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     evidence::{Evidence, What},
     host::{
         icmp::{IcmpSocket, Received},
-        netns::Namespaces,
+        netns::Namespace,
     },
 };
 
@@ -54,34 +54,23 @@ impl Default for IcmpSockets {
 
 impl IcmpSockets {
     /// Listens in these namespaces and in no others: a socket keeps its namespace alive.
-    pub fn listen_in(&mut self, wanted: &[Netns]) {
+    pub fn listen_in(&mut self, wanted: &[Namespace]) {
         self.listening.retain(|netns, tasks| {
-            let keep = wanted.contains(netns);
+            let keep = wanted.iter().any(|namespace| namespace.inode == *netns);
             if !keep {
                 tasks.iter().for_each(JoinHandle::abort);
             }
             keep
         });
-        if wanted
-            .iter()
-            .all(|netns| self.listening.contains_key(netns))
-        {
-            return;
-        }
-        let Ok(namespaces) = Namespaces::read() else {
-            return;
-        };
-        for netns in wanted {
-            if self.listening.contains_key(netns) {
+        for namespace in wanted {
+            let netns = namespace.inode;
+            if self.listening.contains_key(&netns) {
                 continue;
             }
-            let Some(namespace) = namespaces.get(*netns) else {
-                continue;
-            };
             match IcmpSocket::open(namespace) {
-                Ok(Ok(sockets)) => self.listen(*netns, sockets),
-                Ok(Err(error)) => self.refused.push((*netns, error.to_string())),
-                Err(error) => self.refused.push((*netns, error.to_string())),
+                Ok(Ok(sockets)) => self.listen(netns, sockets),
+                Ok(Err(error)) => self.refused.push((netns, error.to_string())),
+                Err(error) => self.refused.push((netns, error.to_string())),
             }
         }
     }
