@@ -4,9 +4,9 @@ use nix::unistd::Uid;
 
 use super::{Examination, Probe};
 use crate::{
+    bounded,
     btf::Btf,
     event::{ProbeReport, RefusedCandidate},
-    host::procfile,
     probes::{OBSERVATIONS, Probes, Wishes},
     survey::Survey,
     trace::session,
@@ -114,7 +114,7 @@ fn probe(report: ProbeReport) -> Probe {
 }
 
 fn missing_capabilities() -> Vec<String> {
-    let status = procfile::read_capped("/proc/self/status", 64 << 10).unwrap_or_default();
+    let status = bounded::read("/proc/self/status", 64 << 10).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);
     let held = status
         .lines()
@@ -130,7 +130,7 @@ fn missing_capabilities() -> Vec<String> {
 
 /// The mode in brackets, such as `integrity` in `none [integrity] confidentiality`.
 fn lockdown() -> Option<String> {
-    let text = String::from_utf8(procfile::read_capped(LOCKDOWN, 256).ok()?).ok()?;
+    let text = String::from_utf8(bounded::read(LOCKDOWN, 256).ok()?).ok()?;
     let (_, rest) = text.split_once('[')?;
     let (mode, _) = rest.split_once(']')?;
     Some(mode.to_owned())

@@ -3,15 +3,15 @@
 use std::fs;
 use std::io;
 
+use crate::bounded;
 use crate::case::Descriptors;
-use crate::host::procfile;
 
 const STATUS_LIMIT: u64 = 64 << 10;
 
 /// The soft `RLIMIT_NOFILE` and the open descriptors of a process. They are read a moment after
 /// the failure: the process may have closed some since.
 pub fn descriptors(pid: u32) -> io::Result<Descriptors> {
-    let limits = procfile::read_capped(format!("/proc/{pid}/limits"), STATUS_LIMIT)?;
+    let limits = bounded::read(format!("/proc/{pid}/limits"), STATUS_LIMIT)?;
     let limit = soft_limit(&String::from_utf8_lossy(&limits))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no limit of open files"))?;
     let open = fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
@@ -21,7 +21,7 @@ pub fn descriptors(pid: u32) -> io::Result<Descriptors> {
 /// Whether a seccomp filter judges the system calls of a process (`Seccomp:` of its status is
 /// 2); null where the kernel does not say.
 pub fn seccomp_filter(pid: u32) -> io::Result<Option<bool>> {
-    let status = procfile::read_capped(format!("/proc/{pid}/status"), STATUS_LIMIT)?;
+    let status = bounded::read(format!("/proc/{pid}/status"), STATUS_LIMIT)?;
     Ok(String::from_utf8_lossy(&status)
         .lines()
         .find_map(|line| line.strip_prefix("Seccomp:"))

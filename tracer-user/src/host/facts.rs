@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::case::{
     Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, Worker,
 };
+use crate::clock;
 use crate::host::addresses::AddressBook;
 use crate::host::netns::{Namespace, Namespaces};
 use crate::host::routes::Question;
-use crate::host::table::{Census, ListenerTable, now};
+use crate::host::table::{Census, ListenerTable};
 use crate::host::visit::Visit;
 use crate::host::{descriptors, listeners, neighbours, ports, routes, sockets};
 
@@ -119,7 +120,8 @@ impl Host {
             };
             let listed = listeners::listening_on(&mut visit, reached.port());
             if let Some(listed) = gathered.noted("listeners", listed) {
-                self.listeners.listed(*netns, reached.port(), listed, now());
+                self.listeners
+                    .listed(*netns, reached.port(), listed, clock::monotonic());
             }
             gathered.others_on_port(&mut visit, reached.port());
         }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::bounded;
 use crate::case::Process;
 use crate::cgroup;
 use crate::host::procfile;
@@ -61,7 +62,7 @@ pub fn by_likelihood(pids: &mut [u32]) {
 /// What can be said of a process; null where it is gone.
 pub fn describe(pid: u32) -> Option<Process> {
     let process = Path::new("/proc").join(pid.to_string());
-    let comm = procfile::read_capped(process.join("comm"), TITLE_LIMIT).ok()?;
+    let comm = bounded::read(process.join("comm"), TITLE_LIMIT).ok()?;
     let place = cgroup::place(pid);
     Some(Process {
         pid,
@@ -78,7 +79,7 @@ pub fn describe(pid: u32) -> Option<Process> {
 /// nginx and its derivatives title their processes `nginx: master process …`, angie with its
 /// own name (`ngx_setproctitle`).
 fn titled_as_nginx(process: &Path) -> bool {
-    procfile::read_capped(process.join("cmdline"), TITLE_LIMIT)
+    bounded::read(process.join("cmdline"), TITLE_LIMIT)
         .is_ok_and(|title| title.starts_with(b"nginx: ") || title.starts_with(b"angie: "))
 }
 

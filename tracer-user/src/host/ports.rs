@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::bounded;
 use crate::case::{LocalPorts, Process};
 use crate::host::diag::{self, Wanted};
 use crate::host::netlink::NetlinkError;
 use crate::host::owners;
-use crate::host::procfile;
 use crate::host::visit::Visit;
 
 /// The ports that a socket may be given by itself, both ends included.
@@ -22,7 +22,7 @@ pub struct PortRange {
 /// `current->nsproxy`): there is no path through `/proc/PID` to another namespace's. IPv6 goes
 /// by the same setting.
 pub(super) fn range_here() -> Option<PortRange> {
-    let text = procfile::read_capped("/proc/sys/net/ipv4/ip_local_port_range", 64).ok()?;
+    let text = bounded::read("/proc/sys/net/ipv4/ip_local_port_range", 64).ok()?;
     let text = String::from_utf8(text).ok()?;
     let mut ends = text.split_whitespace().map(str::parse);
     Some(PortRange {

@@ -13,7 +13,7 @@ use crate::host::listeners::ListeningSocket;
 mod census;
 mod report;
 
-pub use census::{Census, now};
+pub use census::Census;
 pub use report::{BeganListening, EndedListening};
 
 /// So many ended listeners are remembered, the newest.

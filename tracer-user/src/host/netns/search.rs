@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::Namespace;
+use crate::bounded;
 use crate::case::Netns;
 use crate::host::procfile;
 
@@ -56,7 +57,7 @@ fn inode_at(path: &Path, kind: &str) -> Option<u64> {
 
 /// The network namespaces mounted in the mount namespace of a process.
 fn mounted_below(process: &Path) -> Vec<(Netns, PathBuf)> {
-    let Ok(mountinfo) = procfile::read_capped(process.join("mountinfo"), MOUNTINFO_LIMIT) else {
+    let Ok(mountinfo) = bounded::read(process.join("mountinfo"), MOUNTINFO_LIMIT) else {
         return Vec::new();
     };
     let root = process.join("root").into_os_string().into_vec();

@@ -5,10 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::{Entry, Key, ListenerTable, SocketKey};
-use crate::case::{KernelTime, Netns, Process};
+use crate::case::{Netns, Process};
+use crate::clock;
 use crate::host::listeners::{self, ListeningSocket};
 use crate::host::netns::{Namespaces, across};
 use crate::host::owners;
@@ -33,7 +32,7 @@ impl ListenerTable {
     pub fn rescan(&mut self, namespaces: &Namespaces, budget: Duration) -> io::Result<Census> {
         let mut unread = Vec::new();
         across(namespaces.iter(), |namespace, entered| {
-            let now = now();
+            let now = clock::monotonic();
             match entered
                 .map_err(|error| error.to_string())
                 .and_then(|()| listening_here(namespace.inode))
@@ -91,11 +90,4 @@ fn inode(key: &Key) -> Option<u64> {
         SocketKey::Inode(inode) => Some(inode),
         SocketKey::Sk(_) => None,
     }
-}
-
-/// The clock of the kernel's reports; zero, before all of them, where it cannot be read.
-pub fn now() -> KernelTime {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
-    })
 }
