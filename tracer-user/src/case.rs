@@ -7,6 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod packet_filter;
+mod programs;
+
+pub use packet_filter::{
+    Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
+};
+pub use programs::{AttachedProgram, ProgramPlace};
+
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
 pub type KernelTime = u64;
 
@@ -133,6 +141,8 @@ pub enum Fact {
         /// The packet is an answer to nginx (a SYN-ACK or a reset), not nginx's own.
         answer: bool,
         segment: Segment,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        circumstances: Option<Circumstances>,
     },
     /// This host sent an ICMP error about a packet of the attempt.
     IcmpSent {
@@ -140,6 +150,8 @@ pub enum Fact {
         icmp: Icmp,
         hook: Option<Hook>,
         segment: Segment,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        circumstances: Option<Circumstances>,
     },
     /// An ICMP error about the attempt arrived in nginx's network namespace.
     IcmpReceived { from: IpAddr, icmp: Icmp },
@@ -216,6 +228,15 @@ pub struct HostFacts {
     pub ports_spoken_for: Vec<u16>,
     /// Filter mode of the worker's seccomp state (`Seccomp:` of `/proc/PID/status` is 2).
     pub seccomp_filter: Option<bool>,
+    /// What the packet filters that packets of the attempt met make of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filterings: Vec<Filtering>,
+    /// The destination to which connection tracking translates this connection, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracked_to: Option<SocketAddr>,
+    /// Programs attached where a packet was dropped or a call was refused or rewritten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<AttachedProgram>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

@@ -25,6 +25,7 @@ pub mod case;
 pub mod correlate;
 pub mod deaths;
 pub mod diagnose;
+pub mod firewall;
 pub mod verdict;
 
 // Verdict, event: pure.

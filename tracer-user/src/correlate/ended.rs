@@ -204,6 +204,7 @@ fn fates(
             hook: None,
             answer: false,
             segment: segment(fate.to),
+            circumstances: None,
         },
     });
     reset_sent.into_iter().chain(no_socket).collect()

@@ -196,6 +196,7 @@ impl Unclaimed {
                     hook,
                     answer,
                     segment,
+                    circumstances: None,
                 };
                 match answer {
                     true => (segment.to, segment.from, None, fact),
@@ -214,6 +215,7 @@ impl Unclaimed {
                     icmp,
                     hook: symbols.hook(&frames),
                     segment,
+                    circumstances: None,
                 },
             ),
             What::IcmpReceived {

@@ -52,6 +52,7 @@ pub(super) fn filter_drops(case: &Case) -> impl DoubleEndedIterator<Item = Filte
             hook,
             answer,
             segment,
+            ..
         } = &observed.fact
         else {
             return None;

@@ -128,6 +128,7 @@ pub(crate) fn drop_of(to: &str, netns: Netns, reason: &str, hook: Option<Hook>) 
         hook,
         answer: false,
         segment: syn(to),
+        circumstances: None,
     }
 }
 
@@ -146,6 +147,7 @@ pub(crate) fn answer_drop(from: &str, netns: Netns, reason: &str, hook: Option<H
             sequence: 7,
             flags: 0x12,
         },
+        circumstances: None,
     }
 }
 
@@ -161,6 +163,7 @@ pub(crate) fn icmp_sent(to: &str, netns: Netns, kind: u8, code: u8, hook: Option
         icmp,
         hook,
         segment,
+        circumstances: None,
     }
 }
 

@@ -155,6 +155,7 @@ fn dropped(case: &Case, fact: &Fact) -> Option<String> {
         hook,
         answer,
         segment,
+        ..
     } = fact
     else {
         return None;

@@ -34,6 +34,7 @@ pub(super) fn any_observed() -> BoxedStrategy<Observed> {
                     hook,
                     answer,
                     segment,
+                    circumstances: None,
                 }
             }),
         (any_netns(), any_icmp(), any_hook(), any_segment()).prop_map(
@@ -41,7 +42,8 @@ pub(super) fn any_observed() -> BoxedStrategy<Observed> {
                 netns,
                 icmp,
                 hook,
-                segment
+                segment,
+                circumstances: None,
             }
         ),
         (any_address(), any_icmp()).prop_map(|(from, icmp)| Fact::IcmpReceived {

@@ -1,0 +1,13 @@
+//! The packet filter, evaluated for one packet.
+//!
+//! Pure: a [`Ruleset`] as it was read, a [`Packet`] as far as it is known, and which rules can
+//! have decided about it. What is not known of the packet is followed both ways.
+
+pub mod expression;
+pub mod packet;
+pub mod ruleset;
+pub mod trial;
+
+pub use expression::Expression;
+pub use packet::Packet;
+pub use ruleset::Ruleset;

@@ -1,0 +1,66 @@
+//! A packet as far as it is known.
+
+use std::net::SocketAddr;
+
+/// A TCP segment at a hook. What is `None` is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packet {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    /// The flag byte of the TCP header.
+    pub flags: u8,
+    pub sequence: u32,
+    pub ttl: Option<u8>,
+    pub mark: Option<u32>,
+    pub input: Side,
+    pub output: Side,
+    pub owner: Owner,
+    pub conntrack: Conntrack,
+}
+
+/// An interface, as one end of the packet's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Side {
+    /// There may be one, which is not known.
+    Unknown,
+    /// There is none at this hook.
+    Absent,
+    Device {
+        index: u32,
+        name: String,
+    },
+}
+
+/// The socket that a hook sees with the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Unknown,
+    /// The packet has no socket at this hook.
+    Absent,
+    User {
+        uid: u32,
+        gid: Option<u32>,
+    },
+}
+
+/// What connection tracking says of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conntrack {
+    pub state: Option<State>,
+    /// The packet goes in the direction of the connection's first; null where not known.
+    pub original: Option<bool>,
+    pub mark: Option<u32>,
+    /// The destination was translated (`IPS_DST_NAT`); null where not known.
+    pub destination_translated: Option<bool>,
+    /// The original direction's destination, where known.
+    pub dialled: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    New,
+    Established,
+    Related,
+    Invalid,
+    Untracked,
+}
