@@ -110,6 +110,8 @@ pub struct Verdict {
     pub ruled_out: Vec<RuledOut>,
     pub missing: Vec<String>,
     pub fix: Vec<String>,
+    #[serde(default)]
+    pub policy: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

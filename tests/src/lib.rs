@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod cgroup;
 pub mod client;
+pub mod confinement;
 pub mod contract;
 pub mod guard;
 pub mod host;

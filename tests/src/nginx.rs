@@ -52,6 +52,9 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(fs::File::create(directory.path().join("stderr.log"))?)
             .process_group(0);
+        if let Some(confinement) = config.confinement {
+            confinement.confine(&mut command)?;
+        }
         let master = Process::start(&mut command)?;
         // dash takes no `--` here.
         let guard = Guard::new("kill -KILL -$1", &[&master.pid().to_string()])?;

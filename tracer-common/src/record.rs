@@ -118,6 +118,10 @@ wire! {
         pub path: [u8; UNIX_PATH],
         /// `sk_protocol` of the socket, such as 6 for TCP and 17 for UDP; 0 where it cannot be read.
         pub protocol: u32,
+        /// The call returned without having been entered: a seccomp filter answered in its place
+        /// (`syscall_trace_enter` asks it before the tracepoint). Nothing else is known then.
+        pub unentered: u32,
+        pub reserved: u32,
     }
 
     /// What became of a SYN while the `connect()` that sent it was under way.
@@ -399,7 +403,7 @@ const _: () = {
     assert!(size_of::<Address>() == 24);
     assert!(size_of::<Task>() == 24);
     assert!(size_of::<Segment>() == 64);
-    assert!(size_of::<ConnectFailed>() == 248);
+    assert!(size_of::<ConnectFailed>() == 256);
     assert!(size_of::<AttemptEnded>() == 232);
     assert!(size_of::<Outcome>() == 56);
     assert!(size_of::<Tally>() == 24);

@@ -32,6 +32,7 @@ pub fn sys_enter_connect(context: TracePointContext) -> u32 {
 pub fn sys_exit_connect(context: TracePointContext) -> u32 {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
+        never_entered(result(&context));
         return 0;
     };
     // SAFETY: the entry belongs to the running thread.
@@ -184,12 +185,45 @@ fn connect_failed(call: &Call, error: i64) {
         path_length: 0,
         path: [0; UNIX_PATH],
         protocol: u32::from(protocol_of(call.descriptor)),
+        unentered: 0,
+        reserved: 0,
     });
     emit(kind::CONNECT_FAILED, |record| {
         fill(record);
         // SAFETY: the record was filled above.
         unix_path(call, unsafe { &mut *record });
     });
+}
+
+/// A seccomp filter answers before `sys_enter_connect` is met (`syscall_trace_enter`), yet the
+/// return is seen.
+#[inline(always)]
+fn never_entered(error: i64) {
+    let (tgid, tid) = current();
+    if error >= 0 || TASKS.get_ptr(tgid).is_none() {
+        return;
+    }
+    log_line::failed(tid);
+    emit(
+        kind::CONNECT_FAILED,
+        fill!(record: ConnectFailed {
+            header: header(kind::CONNECT_FAILED),
+            task: current_task(),
+            started: 0,
+            dialled: Address::NONE,
+            local: Address::NONE,
+            remote: Address::NONE,
+            errno: -error as u32,
+            reached_syn_sent: 0,
+            netns: 0,
+            family: 0,
+            path_length: 0,
+            path: [0; UNIX_PATH],
+            protocol: 0,
+            unentered: 1,
+            reserved: 0,
+        }),
+    );
 }
 
 /// Copies the path out of a `sockaddr_un`, which begins with the family's two bytes.

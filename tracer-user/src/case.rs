@@ -8,11 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 mod packet_filter;
+mod policy;
 mod programs;
 
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
 };
+pub use policy::{Denial, Module, Policies};
 pub use programs::{AttachedProgram, ProgramPlace};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
@@ -162,6 +164,10 @@ pub enum Fact {
     /// A client connection of the same worker that its client had already closed was closed in
     /// the same turn of its event loop.
     ClientClosed { client: Option<SocketAddr> },
+    /// `connect()` returned without having been entered: a seccomp filter answered in its place.
+    CallIntercepted,
+    /// The kernel audited that a security module denied this process something.
+    Audited { denial: Denial },
 }
 
 /// A TCP segment's header, the side that nginx is on first where it is nginx's own packet.
@@ -237,6 +243,9 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
+    /// What can have denied a call of the worker, where one was denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Policies>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

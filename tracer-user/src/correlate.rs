@@ -4,6 +4,7 @@
 //! An attempt that ended waits shortly for what the worker does next (its log line), and is then
 //! ready. Time is an argument; nothing here asks the host.
 
+mod denials;
 mod ended;
 mod floating;
 mod lines;
@@ -11,9 +12,10 @@ mod lines;
 use std::{collections::HashMap, net::SocketAddr};
 
 use crate::{
-    case::{Ending, Fact, Hook, KernelTime, LogLine, Observed},
+    case::{Denial, Ending, Fact, Hook, KernelTime, LogLine, Observed},
     evidence::{Evidence, SocketKey, Thread, What},
 };
+use denials::Denials;
 pub use ended::Ended;
 use floating::{Floating, Owner};
 use lines::Lines;
@@ -50,6 +52,7 @@ pub struct Correlator {
     floating: Floating,
     retransmissions: HashMap<SocketKey, Vec<Observed>>,
     lines: Lines,
+    denials: Denials,
     waiting: Vec<Waiting>,
     forgotten: u64,
     forget_at: KernelTime,
@@ -74,6 +77,7 @@ impl Correlator {
             | What::IcmpSent { .. }
             | What::IcmpReceived { .. } => self.floating.add(at, evidence.what, symbols),
             What::Retransmitted { socket, error } => self.retransmitted(at, socket, error),
+            What::Audited { pid, denial } => self.audited(at, pid, denial),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),
             What::SocketClosed { socket } => self.socket_closed(at, socket),
             What::LogLine { thread, text } => self.log_line(at, thread.tid, &text),
@@ -145,6 +149,21 @@ impl Correlator {
         }
     }
 
+    /// A record of Landlock names no process; the one whose call was just denied is meant.
+    fn audited(&mut self, at: KernelTime, pid: Option<u32>, denial: Denial) {
+        let waiting = self.waiting.iter_mut().rev().find(|waiting| {
+            denials::may_be_denied(waiting.ended.attempt.ending)
+                && pid.is_none_or(|pid| waiting.ended.thread.pid == pid)
+        });
+        match waiting {
+            Some(waiting) => {
+                let fact = Fact::Audited { denial };
+                waiting.ended.timeline.push(Observed { at, fact });
+            }
+            None => self.denials.keep(at, pid, denial),
+        }
+    }
+
     fn socket_closed(&mut self, at: KernelTime, socket: SocketKey) {
         let waiting = self
             .waiting
@@ -186,6 +205,10 @@ impl Correlator {
                 .filter(|seen| seen.at >= started);
             ended.timeline.extend(own);
         }
+        if denials::may_be_denied(ended.attempt.ending) {
+            let denied = self.denials.take(at, ended.thread.pid);
+            ended.timeline.extend(denied);
+        }
         let line = self.lines.take(ended.thread.tid, &ended.attempt);
         let patience = match ended.attempt.ending {
             Ending::SocketError { .. } => UNNOTICED,
@@ -223,7 +246,10 @@ impl Correlator {
 impl Waiting {
     fn take_line(&mut self, line: LogLine, at: KernelTime) {
         self.ended.log = Some(line);
-        self.ready_at = self.ready_at.min(at + SETTLING);
+        // The audit log is delivered behind the call.
+        if !denials::may_be_denied(self.ended.attempt.ending) {
+            self.ready_at = self.ready_at.min(at + SETTLING);
+        }
     }
 }
 

@@ -54,7 +54,8 @@ type Cause = fn(&Case) -> Option<Finding>;
 
 /// The first cause that fits is the verdict. The order matters where one case shows the marks of
 /// two: a listener that ended explains a closed port better than one on another address does.
-const CAUSES: [Cause; 24] = [
+const CAUSES: [Cause; 25] = [
+    policy_denied::told,
     fd_limit::fd_limit,
     bind_failed::bind_failed,
     unix_socket::unix_socket,
@@ -101,6 +102,7 @@ fn conclude(case: &Case, finding: Finding) -> Diagnosis {
             ruled_out: finding.ruled_out,
             missing: finding.missing,
             fix: finding.fix,
+            policy: finding.policy,
         },
         surface: surface::surface(case),
         errno: surface::errno(case),

@@ -9,7 +9,7 @@ use tracer_common::{
 };
 
 use crate::{
-    case::{Endpoint, Family, Icmp, KernelTime, Netns, Segment},
+    case::{Denial, Endpoint, Family, Icmp, KernelTime, Netns, Segment},
     probes::Names,
 };
 
@@ -43,6 +43,14 @@ pub enum What {
         errno: i32,
         reached_syn_sent: bool,
         netns: Option<Netns>,
+        /// Null but for the error where a seccomp filter answered in place of the call.
+        intercepted: bool,
+    },
+    /// Read from the kernel's audit log.
+    Audited {
+        /// Null where the record names no process.
+        pid: Option<u32>,
+        denial: Denial,
     },
     AttemptEnded {
         thread: Thread,
@@ -285,7 +293,11 @@ fn connect_failed(record: &record::ConnectFailed) -> What {
     };
     What::ConnectFailed {
         thread: thread(&record.task),
-        started: record.started,
+        // A call that was never entered began when it returned.
+        started: match record.started {
+            0 => record.header.at,
+            started => started,
+        },
         family,
         dialled,
         local: socket_address(&record.local),
@@ -293,6 +305,7 @@ fn connect_failed(record: &record::ConnectFailed) -> What {
         errno: record.errno as i32,
         reached_syn_sent: record.reached_syn_sent != 0,
         netns: (record.netns != 0).then_some(record.netns.into()),
+        intercepted: record.unentered != 0,
     }
 }
 

@@ -7,6 +7,7 @@
 //! namespace, and a tool that held one would change what it watches.
 
 pub mod addresses;
+pub mod audit;
 pub mod descriptors;
 mod diag;
 pub mod facts;
@@ -18,9 +19,11 @@ pub mod neighbours;
 pub mod netlink;
 pub mod netns;
 pub mod owners;
+pub mod policies;
 pub mod ports;
 pub mod procfile;
 pub mod routes;
+mod socket_filter;
 pub mod sockets;
 pub mod table;
 #[cfg(test)]

@@ -62,6 +62,7 @@ fn harmless(verdict: &Verdict) -> Verdict {
             .collect(),
         missing: texts(&verdict.missing),
         fix: texts(&verdict.fix),
+        policy: verdict.policy.as_ref().map(text),
     }
 }
 

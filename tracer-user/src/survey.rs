@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Sender;
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Endpoint, Family, LogLine, Worker},
+    case::{Case, Coverage, Ending, Endpoint, Family, LogLine, Worker},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -280,6 +280,10 @@ impl Survey {
         if !is_upstream(&ended, &worker, &configured) {
             return None;
         }
+        // The call was never entered: nginx's own line says what it was to reach.
+        if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) {
+            ended.attempt.dialled = ended.attempt.dialled.or_else(|| logged.clone());
+        }
         if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
             let attribution = configured.attribute(upstream);
             ended.attempt.upstream_name = attribution.name;
@@ -322,6 +326,8 @@ fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
             logged || known.name.is_some() || known.server.is_some()
         }
         Some(Endpoint::Inet(_)) => true,
+        // A filter answered in place of the call: which socket it was for, the line alone tells.
+        None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
         // Other sockets than those to upstreams fail as well; the line tells.
         None => logged || ended.log.is_none(),
     }

@@ -4,6 +4,7 @@
 //! explain what ended, and hands events to the sink. What takes the
 //! host long to answer is asked by the surveyor.
 
+mod audit;
 mod followers;
 mod icmp;
 mod losses;
@@ -38,6 +39,7 @@ use crate::{
     survey::{Answer, Explained, Survey, Surveyor, Task},
     totals::Totals,
 };
+use audit::Audit;
 use followers::Followers;
 use icmp::IcmpSockets;
 use losses::{Counts, Losses};
@@ -85,6 +87,7 @@ struct Trace {
     symbols: KernelSymbols,
     ring: Ring,
     icmp: IcmpSockets,
+    audit: Audit,
     correlator: Correlator,
     surveyor: Surveyor,
     followers: Followers,
@@ -131,10 +134,11 @@ impl Trace {
         probes.watch_owners(&survey.owners())?;
         let mut icmp = IcmpSockets::default();
         icmp.listen_in(&survey.nginx_namespaces());
-        let session = session::event(&probes, &survey, &icmp, &host);
+        let audit = Audit::start();
+        let session = session::event(&probes, &survey, &icmp, &audit, &host);
         let mut trace = Self {
             coverage: Coverage {
-                unavailable: session::unavailable(&probes, &icmp),
+                unavailable: session::unavailable(&probes, &icmp, &audit),
                 lost_records: false,
                 wall_offset_ns: clock::wall_offset(),
                 traced_since: clock::monotonic(),
@@ -143,6 +147,7 @@ impl Trace {
             symbols: KernelSymbols::start(),
             ring,
             icmp,
+            audit,
             correlator: Correlator::default(),
             followers: Followers::default(),
             tallies: Tallies::default(),
@@ -181,6 +186,7 @@ impl Trace {
                 () = self.sink.reader_gone() => break,
                 () = self.ring.filled() => self.drain(),
                 evidence = self.icmp.received() => self.note(evidence),
+                evidence = self.audit.received() => self.note(evidence),
                 Some(answer) = self.surveyor.answer() => self.answered(answer)?,
                 () = until(wake) => {}
                 _ = count_losses.tick() => self.count_losses()?,

@@ -204,6 +204,11 @@ pub struct Verdict {
     pub missing: Vec<String>,
     /// What to do, the narrowest step first. Commands where a command does it.
     pub fix: Vec<String>,
+    /// For `policy-denied`, which policy it was: `selinux`, `apparmor`, `landlock`, `bpf-lsm`,
+    /// `cgroup-bpf`, `seccomp`, or the name of another security module; null where that is not
+    /// known, and for every other code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// A cause that looks the same and is excluded.

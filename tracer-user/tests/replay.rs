@@ -35,6 +35,8 @@ struct Expected {
     missing: Vec<String>,
     fix: Vec<String>,
     translated_to: Option<SocketAddr>,
+    /// Which security policy denied the call.
+    policy: Option<String>,
     /// Address of the listener that the verdict points at; unchecked where absent.
     listener: Option<SocketAddr>,
     /// How that listener ended.
@@ -142,6 +144,7 @@ fn differences(expected: &Expected, found: &Diagnosis) -> Vec<String> {
         &expected.translated_to,
         &found.translated_to,
     );
+    differ(&mut all, "policy", &expected.policy, &verdict.policy);
     let ended = found
         .ended
         .as_ref()

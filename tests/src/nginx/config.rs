@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::confinement::Confinement;
 use crate::host;
 
 /// Where nginx takes requests in its namespace, unless told otherwise.
@@ -26,6 +27,8 @@ pub struct Config {
     /// Lines of the http context.
     pub http: String,
     pub upstreams: Vec<Upstream>,
+    /// What nginx is put under.
+    pub confinement: Option<Confinement>,
 }
 
 /// One `upstream` block and the location that passes to it.
@@ -89,6 +92,7 @@ impl Config {
             main: String::new(),
             http: String::new(),
             upstreams,
+            confinement: None,
         }
     }
 

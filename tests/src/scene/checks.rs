@@ -70,10 +70,10 @@ impl Scene {
             servers.iter().any(|server| server == address),
             "{address} is not of {servers:?}"
         );
-        let family = if address.starts_with('[') {
-            "ipv6"
-        } else {
-            "ipv4"
+        let family = match address {
+            _ if address.starts_with("unix:") => "unix",
+            _ if address.starts_with('[') => "ipv6",
+            _ => "ipv4",
         };
         ensure!(failure.attempt.family == family, "wrong family");
         if let Some(remote) = &failure.attempt.remote {

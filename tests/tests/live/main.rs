@@ -43,6 +43,7 @@ mod limits;
 mod listeners;
 mod namespaces;
 mod neighbours;
+mod policies;
 mod remote;
 mod requests;
 mod routes;

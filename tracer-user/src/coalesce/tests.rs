@@ -48,6 +48,7 @@ fn failure(at: KernelTime) -> Failure {
             ruled_out: Vec::new(),
             missing: Vec::new(),
             fix: Vec::new(),
+            policy: None,
         },
         rule: None,
         listener: None,

@@ -109,6 +109,7 @@ impl Ended {
             errno,
             reached_syn_sent,
             netns,
+            intercepted,
         } = what
         else {
             return None;
@@ -122,8 +123,14 @@ impl Ended {
         ended.attempt.started = started;
         ended.attempt.family = match &dialled {
             Some(Endpoint::Inet(address)) => family_of(*address),
+            // The log line tells what it was to be.
+            _ if intercepted => Family::Ipv4,
             _ => family?,
         };
+        if intercepted {
+            let fact = Fact::CallIntercepted;
+            ended.timeline.push(Observed { at, fact });
+        }
         ended.attempt.dialled = dialled;
         ended.attempt.local = local;
         ended.attempt.remote = remote;

@@ -21,6 +21,8 @@ pub(super) struct Finding {
     pub listener: Option<Listener>,
     pub ended: Option<(KernelTime, Death)>,
     pub candidates: Vec<Listener>,
+    /// Which security policy denied the call.
+    pub policy: Option<String>,
 }
 
 /// A sentence of evidence with its place in time.
@@ -45,6 +47,7 @@ impl Finding {
             listener: None,
             ended: None,
             candidates: Vec::new(),
+            policy: None,
         }
     }
 
@@ -86,6 +89,11 @@ impl Finding {
 
     pub fn relies_on(mut self, observations: &[Observation]) -> Self {
         self.relies_on.extend_from_slice(observations);
+        self
+    }
+
+    pub fn policy(mut self, policy: &str) -> Self {
+        self.policy = Some(policy.to_owned());
         self
     }
 

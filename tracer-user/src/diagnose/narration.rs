@@ -141,6 +141,8 @@ fn fact(case: &Case, observed: &Observed) -> Option<String> {
         } => {
             format!("nginx closed the connection of its client {client}, which had left")
         }
+        Fact::CallIntercepted => "connect() returned without having been entered: a filter answered in its place (the tracepoint of its return was met, that of its entry was not)".to_owned(),
+        Fact::Audited { denial } => format!("the kernel's audit log: {}", denial.text),
         Fact::ClientClosed { client: None } => {
             "nginx closed the connection of a client that had left".to_owned()
         }

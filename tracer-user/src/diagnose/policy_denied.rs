@@ -1,16 +1,30 @@
 //! `policy-denied`: something between the call and the network stack said no.
 
+mod audited;
+mod intercepted;
+mod suspect;
+
 use crate::case::{Case, Ending, Family};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, wording};
 use crate::verdict::{Code, Confidence};
 
+use suspect::{Suspect, suspects};
+
+/// The kernel itself told who denied the call: a filter that answered in its place, or a record
+/// of the audit log.
+pub(super) fn told(case: &Case) -> Option<Finding> {
+    let errno = denied_errno(case)?;
+    intercepted::intercepted(case, errno).or_else(|| audited::audited(case, errno))
+}
+
+/// Nobody said so, and nothing else gives this error number.
 pub(super) fn policy_denied(case: &Case) -> Option<Finding> {
     match case.attempt.ending {
         Ending::SocketFailed { errno } => socket_denied(case, errno),
         Ending::BindFailed {
             errno: errno @ (libc::EACCES | libc::EPERM),
-        } => Some(denied(case, "bind()", errno, Confidence::Possible)),
+        } => Some(inferred(case, "bind()", errno, Confidence::Possible)),
         Ending::ConnectFailed {
             errno,
             reached_syn_sent: false,
@@ -21,12 +35,21 @@ pub(super) fn policy_denied(case: &Case) -> Option<Finding> {
 
 fn socket_denied(case: &Case, errno: i32) -> Option<Finding> {
     let filtered = case.host.seccomp_filter == Some(true);
+    let policies = case.host.policies.as_ref();
+    let works = policies.and_then(|policies| policies.family_works);
     match errno {
-        libc::EPERM | libc::EACCES => Some(denied(case, "socket()", errno, Confidence::Probable)),
-        libc::EAFNOSUPPORT if filtered => Some(
+        libc::EPERM | libc::EACCES => {
+            Some(inferred(case, "socket()", errno, Confidence::Probable))
+        }
+        libc::EAFNOSUPPORT if filtered && works != Some(false) => Some(
             denied(case, "socket()", errno, Confidence::Probable)
-                .because("a kernel that lacks the address family gives the same error")
-                .fix("systemctl show nginx -p RestrictAddressFamilies"),
+                .policy("seccomp")
+                .because("the worker runs under a seccomp filter (Seccomp: 2)")
+                .because(match works {
+                    Some(true) => "this host has the address family: a process that is not filtered can open such a socket",
+                    _ => "a kernel that lacks the address family gives the same error",
+                })
+                .fix(format!("systemctl show {} -p RestrictAddressFamilies", unit(case))),
         ),
         _ => None,
     }
@@ -41,21 +64,25 @@ fn connect_denied(case: &Case, errno: i32) -> Option<Finding> {
     match errno {
         // Neither routing nor TCP answers so before SYN_SENT.
         libc::EPERM | libc::ECONNREFUSED => Some(
-            denied(case, "connect()", errno, Confidence::Probable).rule_out(
+            inferred(case, "connect()", errno, Confidence::Probable).rule_out(
                 Code::NoListener,
                 "no packet left: the call was denied before SYN_SENT",
             ),
         ),
         libc::EACCES if routed => Some(not_routing(case, errno, Confidence::Probable)),
         libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EINVAL if routed => {
-            Some(not_routing(case, errno, Confidence::Possible))
+            let confidence = match suspects(case, errno).len() {
+                1 => Confidence::Probable,
+                _ => Confidence::Possible,
+            };
+            Some(not_routing(case, errno, confidence))
         }
         _ => None,
     }
 }
 
 fn not_routing(case: &Case, errno: i32, confidence: Confidence) -> Finding {
-    denied(case, "connect()", errno, confidence)
+    inferred(case, "connect()", errno, confidence)
         .because("the kernel answers a route request for this address with a route, so routing did not refuse")
         .rule_out(
             Code::RouteRefused,
@@ -63,78 +90,82 @@ fn not_routing(case: &Case, errno: i32, confidence: Confidence) -> Finding {
         )
 }
 
+/// Names the policy where what the host has leaves one that can have done it.
+fn inferred(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Finding {
+    let suspects = suspects(case, errno);
+    let finding = denied(case, call, errno, confidence).with(
+        case.host.seccomp_filter,
+        |finding, filtered| {
+            finding.because(if filtered {
+                "the worker runs under a seccomp filter (Seccomp: 2), which let this call through to the kernel"
+            } else {
+                "the worker runs under no seccomp filter"
+            })
+        },
+    );
+    match suspects.as_slice() {
+        [] => finding
+            .missing("which policy it was: none that gives this error was found on this host")
+            .fix("bpftool cgroup tree")
+            .fix("journalctl -k | grep -i -e denied -e audit"),
+        [only] => only.blame(case, finding),
+        several => {
+            let names: Vec<&str> = several.iter().map(Suspect::name).collect();
+            several
+                .iter()
+                .fold(finding, |finding, suspect| suspect.remedy(case, finding))
+                .missing(format!("which policy it was: {}", names.join(", ")))
+        }
+    }
+}
+
 fn denied(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Finding {
     let name = wording::errno_name(errno);
-    let whom =
-        addresses::dialled(case).map_or_else(String::new, |address| format!(" to {address}"));
+    let whom = match &case.attempt.dialled {
+        Some(_) => format!(" to {}", wording::dialled(case)),
+        None => String::new(),
+    };
     Finding::new(
         Code::PolicyDenied,
         confidence,
         format!("a policy of this host denied nginx's {call}{whom} with {name}"),
     )
-    .with(case.host.seccomp_filter, |finding, filtered| {
-        finding.because(if filtered {
-            "the worker runs under a seccomp filter (Seccomp: 2)"
-        } else {
-            "the worker runs under no seccomp filter"
-        })
-    })
-    .missing(format!("which policy it was: {}", suspects(case, errno)))
-    .fix(format!("grep Seccomp /proc/{}/status", case.worker.pid))
-    .fix("bpftool cgroup tree")
-    .fix("ausearch -m avc,seccomp -ts recent; journalctl -k | grep -i -e denied -e audit")
 }
 
-fn suspects(case: &Case, errno: i32) -> &'static str {
-    match (errno, case.host.seccomp_filter) {
-        (libc::EACCES, _) => "Landlock, SELinux, AppArmor, another LSM, or a cgroup program",
-        (libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EINVAL, _) => {
-            "a cgroup program that returns this error, or routing that changed since"
-        }
-        (libc::EAFNOSUPPORT, _) => "a seccomp filter, or a kernel without this address family",
-        (_, Some(false)) => "a cgroup program or an LSM",
-        _ => "seccomp, a cgroup program or an LSM",
+fn denied_errno(case: &Case) -> Option<i32> {
+    match case.attempt.ending {
+        Ending::SocketFailed { errno }
+        | Ending::BindFailed { errno }
+        | Ending::ConnectFailed {
+            errno,
+            reached_syn_sent: false,
+        } => Some(errno),
+        _ => None,
     }
+}
+
+/// The call that was denied.
+fn call(case: &Case) -> &'static str {
+    match case.attempt.ending {
+        Ending::SocketFailed { .. } => "socket()",
+        Ending::BindFailed { .. } => "bind()",
+        _ => "connect()",
+    }
+}
+
+/// The unit to ask systemd about.
+fn unit(case: &Case) -> String {
+    case.host
+        .policies
+        .as_ref()
+        .and_then(|policies| policies.unit.as_deref())
+        .map_or_else(|| "nginx.service".to_owned(), wording::shell_word)
+}
+
+/// The port that was dialled, for rules that name one.
+fn port(case: &Case) -> Option<u16> {
+    addresses::dialled(case).map(|address| address.port())
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::case::*;
-    use crate::diagnose::diagnose;
-    use crate::diagnose::example::*;
-    use crate::verdict::{Code, Confidence};
-
-    #[test]
-    fn a_seccomp_filter_is_told_from_a_kernel_without_the_family() {
-        let mut case = case(
-            "[::1]:9101",
-            Ending::SocketFailed {
-                errno: libc::EAFNOSUPPORT,
-            },
-        );
-        case.host.seccomp_filter = Some(true);
-        let verdict = diagnose(&case).verdict;
-        assert_eq!(
-            (verdict.code, verdict.confidence),
-            (Code::PolicyDenied, Confidence::Probable)
-        );
-        case.host.seccomp_filter = Some(false);
-        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
-    }
-
-    #[test]
-    fn a_refusal_that_connect_itself_returns_is_no_closed_port() {
-        let ending = Ending::ConnectFailed {
-            errno: libc::ECONNREFUSED,
-            reached_syn_sent: false,
-        };
-        assert_eq!(
-            diagnose(&case("127.0.0.1:9101", ending)).verdict.code,
-            Code::PolicyDenied
-        );
-        assert_eq!(
-            diagnose(&refused("127.0.0.1:9101", OWN)).verdict.code,
-            Code::NoListener
-        );
-    }
-}
+mod tests;

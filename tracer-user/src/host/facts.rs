@@ -14,7 +14,7 @@ use crate::host::netns::{Namespace, Namespaces};
 use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
 use crate::host::visit::Visit;
-use crate::host::{descriptors, listeners, neighbours, ports, routes, sockets};
+use crate::host::{descriptors, listeners, neighbours, policies, ports, routes, sockets};
 
 /// How long the search for the holders of some sockets may take, for one attempt.
 const OWNERS_BUDGET: Duration = Duration::from_millis(50);
@@ -155,6 +155,11 @@ impl Gathered {
     fn process(&mut self, worker: &Worker, attempt: &Attempt) {
         let filtered = descriptors::seccomp_filter(worker.pid);
         self.facts.seccomp_filter = self.noted("seccomp state", filtered).flatten();
+        if may_be_denied(attempt.ending) {
+            let refused =
+                matches!(attempt.ending, Ending::SocketFailed { .. }).then_some(attempt.family);
+            self.facts.policies = Some(policies::of_process(worker.pid, refused));
+        }
         if matches!(attempt.ending, Ending::SocketFailed { .. }) {
             let read = descriptors::descriptors(worker.pid);
             self.facts.descriptors = self.noted("descriptors", read);
@@ -233,6 +238,19 @@ fn next_hop(route: &Route, target: SocketAddr) -> Option<(IpAddr, String)> {
     let unicast = route.error.is_none() && route.kind.as_deref() == Some("unicast");
     let device = route.device.clone().filter(|_| unicast)?;
     Some((route.gateway.unwrap_or_else(|| target.ip()), device))
+}
+
+/// A security policy can give any of these; whether it did is for diagnosis to say.
+fn may_be_denied(ending: Ending) -> bool {
+    matches!(
+        ending,
+        Ending::SocketFailed { .. }
+            | Ending::BindFailed { .. }
+            | Ending::ConnectFailed {
+                reached_syn_sent: false,
+                ..
+            }
+    )
 }
 
 /// `tcp_v4_connect` looks for a free port once the socket is in SYN_SENT, and fails with

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    case::{Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Netns, Observed},
+    case::{Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Module, Netns, Observed},
     coalesce::Identity,
     correlate::Ended,
     event::Upstream,
@@ -57,6 +57,8 @@ enum FactLikeness {
     IcmpReceived(std::net::IpAddr, Icmp),
     Retransmitted(Option<i32>),
     ClientClosed,
+    CallIntercepted,
+    Audited(Module),
 }
 
 impl Followers {
@@ -143,6 +145,8 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::IcmpReceived { from, icmp } => FactLikeness::IcmpReceived(*from, *icmp),
             Fact::Retransmitted { error } => FactLikeness::Retransmitted(*error),
             Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
+            Fact::CallIntercepted => FactLikeness::CallIntercepted,
+            Fact::Audited { denial } => FactLikeness::Audited(denial.module),
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Uid, gethostname};
 
-use super::icmp::IcmpSockets;
+use super::{audit::Audit, icmp::IcmpSockets};
 use crate::{
     case::Coverage,
     clock,
@@ -16,6 +16,7 @@ use crate::{
 
 /// ICMP errors are not observed by a probe but by sockets.
 const ICMP_RECEIVED: &str = "icmp-received";
+const AUDIT_LOG: &str = "audit-log";
 
 /// Only root may look into the kernel and into other users' processes.
 pub fn check_privileges() -> anyhow::Result<()> {
@@ -80,17 +81,28 @@ pub fn limits(probes: &Probes) -> Vec<String> {
 }
 
 /// Names of the observations that are not made, for the verdicts that they weaken.
-pub fn unavailable(probes: &Probes, icmp: &IcmpSockets) -> Vec<String> {
+pub fn unavailable(probes: &Probes, icmp: &IcmpSockets, audit: &Audit) -> Vec<String> {
+    let audit_log = audit.refused.as_ref().map(|_| AUDIT_LOG.to_owned());
     let icmp_received = (!icmp.refused.is_empty()).then(|| ICMP_RECEIVED.to_owned());
     probes
         .unavailable()
         .into_iter()
         .chain(icmp_received)
+        .chain(audit_log)
         .collect()
 }
 
 /// The event that says that failures are told from now on.
-pub fn event(probes: &Probes, survey: &Survey, icmp: &IcmpSockets, host: &str) -> Session {
+pub fn event(
+    probes: &Probes,
+    survey: &Survey,
+    icmp: &IcmpSockets,
+    audit: &Audit,
+    host: &str,
+) -> Session {
+    let unaudited = audit.refused.iter().map(|reason| {
+        format!("{AUDIT_LOG}: which security module denied a call is inferred: {reason}")
+    });
     let refused = icmp.refused.iter().map(|(netns, reason)| {
         format!("ICMP errors that arrive in network namespace {netns} are not seen: {reason}")
     });
@@ -110,6 +122,7 @@ pub fn event(probes: &Probes, survey: &Survey, icmp: &IcmpSockets, host: &str) -
             .into_iter()
             .chain(survey.limits.iter().cloned())
             .chain(refused)
+            .chain(unaudited)
             .collect(),
     }
 }

@@ -59,6 +59,7 @@ pub fn diagnosis(code: Code, summary: &str) -> Diagnosis {
             ruled_out: Vec::new(),
             missing: Vec::new(),
             fix: Vec::new(),
+            policy: None,
         },
         surface: Surface::SoError,
         errno: Some(111),

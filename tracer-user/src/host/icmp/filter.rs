@@ -1,8 +1,9 @@
 //! What the raw sockets let through: errors, and of these the ones about TCP.
 
 use std::io;
-use std::mem::size_of_val;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+use crate::host::socket_filter::{attach, jump_unless, set, statement};
 
 /// `ICMP_FILTER` of `linux/icmp.h`, an option of level `SOL_RAW`.
 const ICMP_FILTER: i32 = 1;
@@ -29,7 +30,7 @@ pub(super) fn errors_about_tcp_v4(socket: BorrowedFd<'_>) -> io::Result<()> {
         [
             statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
             statement(libc::BPF_LD | libc::BPF_B | libc::BPF_IND, 8 + 9),
-            jump_unless_tcp(),
+            jump_unless(libc::IPPROTO_TCP as u32, 0, 1),
             statement(libc::BPF_RET | libc::BPF_K, KEPT),
             statement(libc::BPF_RET | libc::BPF_K, 0),
         ],
@@ -49,56 +50,9 @@ pub(super) fn errors_about_tcp_v6(socket: BorrowedFd<'_>) -> io::Result<()> {
         socket,
         [
             statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 8 + 6),
-            jump_unless_tcp(),
+            jump_unless(libc::IPPROTO_TCP as u32, 0, 1),
             statement(libc::BPF_RET | libc::BPF_K, KEPT),
             statement(libc::BPF_RET | libc::BPF_K, 0),
         ],
     )
-}
-
-fn statement(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
-}
-
-fn jump_unless_tcp() -> libc::sock_filter {
-    libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 1,
-        k: libc::IPPROTO_TCP as u32,
-    }
-}
-
-fn attach<const N: usize>(
-    socket: BorrowedFd<'_>,
-    mut program: [libc::sock_filter; N],
-) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: N as u16,
-        filter: program.as_mut_ptr(),
-    };
-    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-}
-
-fn set<T>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
-    // SAFETY: the kernel reads `size_of_val(value)` bytes at `value`, which is borrowed for the
-    // call; a program that a `sock_fprog` points at outlives the call in `attach`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(value).cast(),
-            size_of_val(value) as libc::socklen_t,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
