@@ -20,6 +20,7 @@ pub mod netns;
 pub mod owners;
 pub mod ports;
 pub mod procfile;
+pub mod programs;
 pub mod routes;
 pub mod sockets;
 pub mod table;
