@@ -146,6 +146,19 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         circumstances: Option<Circumstances>,
     },
+    /// A packet filter of this host freed a packet of ARP or IPv6 neighbour discovery that was
+    /// about the attempt's next hop.
+    NeighbourPacketDropped {
+        netns: Netns,
+        hook: Option<Hook>,
+        /// Whose link-layer address is asked for or told.
+        wanted: IpAddr,
+        /// Who asks or is told; null where the packet does not say.
+        asker: Option<IpAddr>,
+        /// An ARP reply or a neighbour advertisement, not a question.
+        answer: bool,
+        circumstances: Circumstances,
+    },
     /// This host sent an ICMP error about a packet of the attempt.
     IcmpSent {
         netns: Netns,
@@ -246,9 +259,20 @@ pub struct HostFacts {
     /// What can have denied a call of the worker, where one was denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Policies>,
+    /// Names of the interfaces on which packets of the attempt were dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Device {
+    pub netns: Netns,
+    pub index: u32,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

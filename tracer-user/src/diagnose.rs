@@ -21,6 +21,7 @@ mod icmp_unreachable;
 mod listener_ended;
 mod narration;
 mod neighbour_unreachable;
+mod neighbours;
 mod no_answer;
 mod no_listener;
 mod other_netns;
@@ -28,6 +29,7 @@ mod packet_dropped;
 mod policy_denied;
 mod port_likeness;
 mod ports_exhausted;
+mod programs;
 mod remote_refused;
 mod reset_by_backend;
 mod route_refused;
@@ -54,7 +56,7 @@ type Cause = fn(&Case) -> Option<Finding>;
 
 /// The first cause that fits is the verdict. The order matters where one case shows the marks of
 /// two: a listener that ended explains a closed port better than one on another address does.
-const CAUSES: [Cause; 25] = [
+const CAUSES: &[Cause] = &[
     policy_denied::told,
     fd_limit::fd_limit,
     bind_failed::bind_failed,
@@ -67,6 +69,7 @@ const CAUSES: [Cause; 25] = [
     reset_by_backend::reset_by_backend,
     firewall_reject::firewall_reject,
     firewall_drop::firewall_drop,
+    firewall_drop::neighbour_filtered,
     neighbour_unreachable::neighbour_unreachable,
     icmp_unreachable::icmp_unreachable,
     accept_queue_full::accept_queue_full,

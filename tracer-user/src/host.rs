@@ -22,6 +22,7 @@ pub mod owners;
 pub mod policies;
 pub mod ports;
 pub mod procfile;
+pub mod programs;
 pub mod routes;
 mod socket_filter;
 pub mod sockets;

@@ -7,6 +7,7 @@
 mod facts;
 mod nginxes;
 mod surveyor;
+mod suspects;
 
 use std::{sync::mpsc::Receiver, time::Duration};
 

@@ -74,8 +74,15 @@ fn fact_kind(fact: &Fact, hashing: &impl BuildHasher) -> u64 {
         Fact::IcmpReceived { from, icmp } => hashing.hash_one((4, from, icmp_parts(icmp))),
         Fact::Retransmitted { error } => hashing.hash_one((5, error)),
         Fact::ClientClosed { .. } => hashing.hash_one(6),
-        Fact::CallIntercepted => hashing.hash_one(7),
-        Fact::Audited { denial } => hashing.hash_one((8, denial.module, &denial.request)),
+        Fact::CallIntercepted => hashing.hash_one(8),
+        Fact::Audited { denial } => hashing.hash_one((9, denial.module, &denial.request)),
+        Fact::NeighbourPacketDropped {
+            netns,
+            hook,
+            wanted,
+            answer,
+            ..
+        } => hashing.hash_one((7, netns, hook, wanted, answer)),
     }
 }
 

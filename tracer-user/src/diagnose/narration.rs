@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Ending, Fact, Observed};
 use crate::diagnose::finding::Because;
-use crate::diagnose::{addresses, evidence, icmp, surface, wording};
+use crate::diagnose::{addresses, evidence, icmp, neighbours, programs, surface, wording};
 use crate::event::Surface;
 
 /// A timeline can repeat itself hundreds of times; this many different sentences are enough.
@@ -135,6 +135,7 @@ fn fact(case: &Case, observed: &Observed) -> Option<String> {
         Fact::IcmpReceived { from, icmp } => {
             format!("an ICMP error arrived from {from}: {}", icmp::words(*icmp))
         }
+        Fact::NeighbourPacketDropped { .. } => neighbour_packet(case, &observed.fact)?,
         Fact::Retransmitted { error } => retransmitted(*error),
         Fact::ClientClosed {
             client: Some(client),
@@ -178,6 +179,25 @@ fn dropped(case: &Case, fact: &Fact) -> Option<String> {
     ))
 }
 
+fn neighbour_packet(case: &Case, fact: &Fact) -> Option<String> {
+    let Fact::NeighbourPacketDropped {
+        netns,
+        hook,
+        wanted,
+        answer,
+        ..
+    } = fact
+    else {
+        return None;
+    };
+    Some(format!(
+        "a packet filter freed {} in {} of {}",
+        neighbours::packet(*wanted, *answer),
+        wording::hook(*hook),
+        wording::namespace(case, *netns)
+    ))
+}
+
 fn retransmitted(error: Option<i32>) -> String {
     match error {
         None => "the SYN was sent again".to_owned(),
@@ -200,9 +220,9 @@ pub(super) fn translation(case: &Case) -> Option<String> {
     let dialled = addresses::dialled(case)?;
     let target = addresses::translated_to(case)?;
     let who = if addresses::rewritten_at_connect(case) {
-        "a cgroup program rewrote the destination"
+        format!("{} rewrote the destination", programs::rewriter(case))
     } else {
-        "NAT on this host changed the destination"
+        "NAT on this host changed the destination".to_owned()
     };
     Some(format!("{who}: {dialled} became {target}"))
 }

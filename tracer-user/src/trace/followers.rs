@@ -54,6 +54,7 @@ enum FactLikeness {
     ResetSent(Netns, Option<String>, std::net::SocketAddr),
     Dropped(Netns, String, Option<Hook>, bool, std::net::IpAddr),
     IcmpSent(Netns, Icmp, Option<Hook>),
+    NeighbourPacketDropped(Netns, Option<Hook>, std::net::IpAddr, bool),
     IcmpReceived(std::net::IpAddr, Icmp),
     Retransmitted(Option<i32>),
     ClientClosed,
@@ -147,6 +148,13 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
             Fact::CallIntercepted => FactLikeness::CallIntercepted,
             Fact::Audited { denial } => FactLikeness::Audited(denial.module),
+            Fact::NeighbourPacketDropped {
+                netns,
+                hook,
+                wanted,
+                answer,
+                ..
+            } => FactLikeness::NeighbourPacketDropped(*netns, *hook, *wanted, *answer),
         })
         .collect()
 }

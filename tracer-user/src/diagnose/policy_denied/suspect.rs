@@ -1,9 +1,9 @@
 //! Who can have denied a call that nobody owned up to.
 
-use crate::case::{AttachedProgram, Case, Ending, Family, Policies, ProgramPlace};
+use crate::case::{AttachedProgram, Case, Ending, Policies, ProgramPlace};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::policy_denied::{port, unit};
-use crate::diagnose::wording;
+use crate::diagnose::{programs, wording};
 
 /// A policy of this host that gives such an error.
 #[derive(Debug, Clone)]
@@ -98,8 +98,8 @@ impl Suspect<'_> {
     fn evidence(&self) -> Vec<String> {
         match self {
             Suspect::Seccomp => vec!["the worker runs under a seccomp filter (Seccomp: 2)".to_owned()],
-            Suspect::Cgroup(programs) => programs.iter().map(|program| words(program)).collect(),
-            Suspect::Bpf(programs) => programs.iter().map(words).collect(),
+            Suspect::Cgroup(programs) => programs.iter().map(|program| attached(program)).collect(),
+            Suspect::Bpf(programs) => programs.iter().map(attached).collect(),
             Suspect::Selinux(policies) => {
                 vec![format!("SELinux enforces; the worker's context is {}", label(policies))]
             }
@@ -146,38 +146,17 @@ fn label(policies: &Policies) -> &str {
 
 /// Programs that `connect()`, `bind()` or `socket()` of this family runs.
 fn cgroup_programs(case: &Case) -> Vec<&AttachedProgram> {
-    let wanted = match (case.attempt.ending, case.attempt.family) {
-        (Ending::SocketFailed { .. }, _) => "sock_create",
-        (Ending::BindFailed { .. }, Family::Ipv4) => "inet4_bind",
-        (Ending::BindFailed { .. }, Family::Ipv6) => "inet6_bind",
-        (_, Family::Ipv4) => "inet4_connect",
-        (_, Family::Ipv6) => "inet6_connect",
-        (_, Family::Unix) => "unix_connect",
-    };
-    case.host
-        .programs
-        .iter()
-        .filter(|program| match &program.place {
-            ProgramPlace::Cgroup { attach_type, .. } => attach_type.contains(wanted),
-            _ => false,
-        })
-        .collect()
+    match case.attempt.ending {
+        Ending::SocketFailed { .. } => programs::of_cgroups(case, &["cgroup_inet_sock_create"]),
+        Ending::BindFailed { .. } => {
+            programs::of_cgroups(case, &["cgroup_inet4_bind", "cgroup_inet6_bind"])
+        }
+        _ => programs::at_connect(case),
+    }
 }
 
-fn words(program: &AttachedProgram) -> String {
-    match &program.place {
-        ProgramPlace::Cgroup {
-            cgroup,
-            attach_type,
-        } => format!(
-            "the eBPF program {} (id {}) is attached to cgroup {cgroup} as {attach_type}",
-            program.name, program.id
-        ),
-        _ => format!(
-            "the eBPF program {} (id {}) is attached to the security hook of connect()",
-            program.name, program.id
-        ),
-    }
+fn attached(program: &AttachedProgram) -> String {
+    format!("{} runs at this call", programs::words(program))
 }
 
 fn detach(program: &AttachedProgram) -> Option<String> {
@@ -189,7 +168,7 @@ fn detach(program: &AttachedProgram) -> Option<String> {
         return None;
     };
     Some(format!(
-        "bpftool cgroup detach {} {} id {}   # once its owner agrees",
+        "bpftool cgroup detach <mount of cgroup2>{} {} id {}   # once its owner agrees",
         wording::shell_word(cgroup),
         wording::shell_word(attach_type),
         program.id
