@@ -1,7 +1,7 @@
 //! A reader of the kernel's own description of its types (BTF).
 //!
-//! It answers three questions: where a field lies, how the values of an enum are called, and
-//! which arguments a tracepoint has. The one maintained crate that reads members is under the
+//! It answers four questions: where a field lies, how the values of an enum are called, which
+//! arguments a tracepoint has, and which number a function has. The one maintained crate that reads members is under the
 //! LGPL, which does not fit a static binary under MIT or Apache-2.0; aya's reader keeps members
 //! to itself.
 
@@ -19,6 +19,7 @@ mod kind {
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -161,6 +162,19 @@ impl Btf {
                 Some((self.word(entry + 4)?, name))
             })
             .collect()
+    }
+
+    /// The number of a function among the types. Every type is looked at: functions are many, and
+    /// hardly ever asked for.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        (1..self.types.len() as u32).find(|id| {
+            self.position(*id).is_some_and(|position| {
+                self.kind(position) == Some(kind::FUNC)
+                    && self
+                        .word(position)
+                        .is_some_and(|at| self.string(at) == name)
+            })
+        })
     }
 
     /// The arguments of a tracepoint; `None` where the kernel has no such tracepoint.

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AttachedProgram;
-
 /// What can deny a system call of the worker, as read after the failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policies {
@@ -17,8 +15,6 @@ pub struct Policies {
     pub selinux_enforces: Option<bool>,
     /// `NoNewPrivs:` of the worker's status: a precondition of unprivileged seccomp and Landlock.
     pub no_new_privileges: Option<bool>,
-    /// Programs attached to `socket_connect` of the BPF security module.
-    pub bpf: Vec<AttachedProgram>,
     /// The systemd unit of the worker.
     pub unit: Option<String>,
     /// This host can open sockets of the family that `socket()` refused; null where not asked.

@@ -29,6 +29,8 @@ pub enum ProgramPlace {
         /// True for ingress.
         ingress: bool,
     },
+    /// A hook of the BPF security module, such as `socket_connect`.
+    SecurityHook { hook: String },
     Cgroup {
         /// Path of the cgroup below the root of the hierarchy.
         cgroup: String,

@@ -46,6 +46,13 @@ pub(super) fn at_connect(case: &Case) -> Vec<&AttachedProgram> {
     of_cgroups(case, &[kind])
 }
 
+/// Programs of the BPF security module that `connect()` asks.
+pub(super) fn of_security(case: &Case) -> Vec<&AttachedProgram> {
+    fitting(case, |place| {
+        matches!(place, ProgramPlace::SecurityHook { .. })
+    })
+}
+
 fn fitting(case: &Case, is_place: impl Fn(&ProgramPlace) -> bool) -> Vec<&AttachedProgram> {
     let programs = case.host.programs.iter();
     programs.filter(|it| is_place(&it.place)).collect()
@@ -65,6 +72,9 @@ pub(super) fn words(program: &AttachedProgram) -> String {
         } => {
             let way = if *ingress { "ingress" } else { "egress" };
             format!("tc {what} on {device} {way}")
+        }
+        ProgramPlace::SecurityHook { hook } => {
+            format!("{what} of the BPF security module at {hook}")
         }
         ProgramPlace::Cgroup {
             cgroup,
@@ -95,6 +105,7 @@ pub(super) fn command(case: &Case, program: &AttachedProgram) -> String {
             };
             wording::in_namespace(case, *netns, &show)
         }
+        ProgramPlace::SecurityHook { .. } => "bpftool prog list".to_owned(),
         ProgramPlace::Cgroup { .. } => "bpftool cgroup tree".to_owned(),
     }
 }

@@ -20,7 +20,6 @@ pub fn of_process(pid: u32, refused: Option<Family>) -> Policies {
         label: text(&format!("/proc/{pid}/attr/current")),
         selinux_enforces: text("/sys/fs/selinux/enforce").map(|enforces| enforces == "1"),
         no_new_privileges: status.as_deref().and_then(no_new_privileges),
-        bpf: Vec::new(),
         unit: cgroup::place(pid).unit,
         family_works: refused.map(works),
     }

@@ -12,10 +12,12 @@ use crate::case::{AttachedProgram, ProgramPlace};
 mod attachments;
 mod cgroups;
 mod devices;
+mod security;
 mod traffic_control;
 
 pub use cgroups::of_process;
 pub use devices::of_namespace;
+pub use security::at_connect;
 
 /// Programs that were found, and what could not be read, in words.
 #[derive(Debug, Default)]

@@ -88,6 +88,7 @@ impl Suspects {
         }
         if self.nginx {
             found.push(programs::of_process(worker.pid));
+            found.push(programs::at_connect());
         }
         if self.listener {
             let owners = facts.listeners.iter().flat_map(|it| it.owners.first());

@@ -11,7 +11,7 @@ pub(super) enum Suspect<'a> {
     Seccomp,
     /// Programs on the worker's cgroup or above it.
     Cgroup(Vec<&'a AttachedProgram>),
-    Bpf(&'a [AttachedProgram]),
+    Bpf(Vec<&'a AttachedProgram>),
     Selinux(&'a Policies),
     Apparmor(&'a Policies),
     Landlock,
@@ -28,12 +28,13 @@ pub(super) fn suspects(case: &Case, errno: i32) -> Vec<Suspect<'_>> {
     if !programs.is_empty() {
         found.push(Suspect::Cgroup(programs));
     }
+    let security = programs::of_security(case);
+    if !security.is_empty() && entered(case.attempt.ending) {
+        found.push(Suspect::Bpf(security));
+    }
     let Some(policies) = &case.host.policies else {
         return found;
     };
-    if !policies.bpf.is_empty() {
-        found.push(Suspect::Bpf(&policies.bpf));
-    }
     let modules = policies.modules.iter().flatten();
     found.extend(
         modules
@@ -99,7 +100,7 @@ impl Suspect<'_> {
         match self {
             Suspect::Seccomp => vec!["the worker runs under a seccomp filter (Seccomp: 2)".to_owned()],
             Suspect::Cgroup(programs) => programs.iter().map(|program| attached(program)).collect(),
-            Suspect::Bpf(programs) => programs.iter().map(attached).collect(),
+            Suspect::Bpf(programs) => programs.iter().map(|program| attached(program)).collect(),
             Suspect::Selinux(policies) => {
                 vec![format!("SELinux enforces; the worker's context is {}", label(policies))]
             }
