@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 mod packet_filter;
 mod policy;
 mod programs;
+mod queues;
 
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
 };
 pub use policy::{Denial, Module, Policies};
 pub use programs::{AttachedProgram, ProgramPlace};
+pub use queues::Waiting;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
 pub type KernelTime = u64;
@@ -256,6 +258,9 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
+    /// What waits in front of the listeners that the SYN may have been for, where nobody answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
     /// What can have denied a call of the worker, where one was denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Policies>,

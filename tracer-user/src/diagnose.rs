@@ -36,6 +36,7 @@ mod route_refused;
 mod self_connect;
 mod socket_aborted;
 mod surface;
+mod syn_queue_full;
 mod undetermined;
 mod unix_socket;
 mod wording;
@@ -73,6 +74,7 @@ const CAUSES: &[Cause] = &[
     neighbour_unreachable::neighbour_unreachable,
     icmp_unreachable::icmp_unreachable,
     accept_queue_full::accept_queue_full,
+    syn_queue_full::syn_queue_full,
     packet_dropped::packet_dropped,
     listener_ended::listener_ended,
     bound_not_listening::bound_not_listening,

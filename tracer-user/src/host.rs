@@ -30,3 +30,4 @@ pub mod table;
 #[cfg(test)]
 mod testing;
 pub mod visit;
+pub mod waiting;

@@ -44,6 +44,7 @@ mod listeners;
 mod namespaces;
 mod neighbours;
 mod policies;
+mod queues;
 mod remote;
 mod requests;
 mod routes;

@@ -4,7 +4,7 @@ use crate::case::{Case, Fact, Listener, Netns, Queue};
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, wording};
+use crate::diagnose::{addresses, syn_queue_full, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn accept_queue_full(case: &Case) -> Option<Finding> {
@@ -90,6 +90,7 @@ fn finding(case: &Case, listener: Option<&Listener>, confidence: Confidence) -> 
             queue.length, queue.limit
         ))
     })
+    .with(listener, |finding, listener| in_front(case, listener, finding))
     .rule_out(Code::NoListener, "a socket listens there")
     .rule_out(
         Code::FirewallDrop,
@@ -105,7 +106,30 @@ fn finding(case: &Case, listener: Option<&Listener>, confidence: Confidence) -> 
     .listener(listener)
 }
 
-fn covering<'a>(case: &'a Case, homes: &[Netns]) -> Vec<&'a Listener> {
+/// What waits there, and what bounds the queue.
+fn in_front(case: &Case, listener: &Listener, finding: Finding) -> Finding {
+    let Some(waiting) = syn_queue_full::in_front_of(case, listener) else {
+        return finding;
+    };
+    let limit = listener.queue.map(|queue| queue.limit);
+    finding
+        .with(waiting.longest_ms, |finding, longest| {
+            finding.because(format!(
+                "{} connections stand that no process has accepted; the last data of the one that waits longest came {} before it was looked at",
+                waiting.unaccepted,
+                wording::duration(longest.saturating_mul(1_000_000))
+            ))
+        })
+        .with(waiting.somaxconn.zip(limit), |finding, (somaxconn, limit)| {
+            finding.because(if limit < somaxconn {
+                format!("net.core.somaxconn is {somaxconn}, so the limit of {limit} is the backlog that the process asked for in listen()")
+            } else {
+                format!("net.core.somaxconn is {somaxconn}: the process may have asked for a larger backlog than that")
+            })
+        })
+}
+
+pub(super) fn covering<'a>(case: &'a Case, homes: &[Netns]) -> Vec<&'a Listener> {
     let Some(target) = addresses::target(case) else {
         return Vec::new();
     };
@@ -128,7 +152,7 @@ fn overflow_dropped(case: &Case) -> bool {
     })
 }
 
-fn syn_dropped(case: &Case) -> bool {
+pub(super) fn syn_dropped(case: &Case) -> bool {
     case.timeline
         .iter()
         .any(|observed| matches!(observed.fact, Fact::Dropped { .. }))

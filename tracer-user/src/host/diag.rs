@@ -11,13 +11,15 @@ use crate::host::netlink::{More, NetlinkError};
 use crate::host::visit::Visit;
 
 /// Which sockets to list. Zero ports stand for any.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub protocol: u8,
     /// Bits by TCP state number.
     pub states: u32,
     pub local_port: u16,
     pub remote_port: u16,
+    /// What is told beyond the head of the answer.
+    pub extensions: ExtensionFlags,
 }
 
 impl Wanted {
@@ -43,6 +45,8 @@ pub(super) struct Socket {
     pub receive_queue: u32,
     pub send_queue: u32,
     pub cookie: u64,
+    /// Null where [`Wanted::extensions`] did not ask for [`ExtensionFlags::INFO`].
+    pub last_data_received_ms: Option<u32>,
 }
 
 /// Hands the sockets of both families to `each`. The kernel filters by port before it copies
@@ -62,7 +66,7 @@ pub(super) fn list(
         let request = InetRequest {
             family,
             protocol: wanted.protocol,
-            extensions: ExtensionFlags::empty(),
+            extensions: wanted.extensions.clone(),
             states: StateFlags::from_bits_retain(wanted.states),
             socket_id,
         };
@@ -103,7 +107,18 @@ fn socket(answer: &InetResponse) -> Socket {
         receive_queue: header.recv_queue,
         send_queue: header.send_queue,
         cookie: u64::from_ne_bytes(id.cookie),
+        last_data_received_ms: answer.nlas.iter().find_map(last_data_received_ms),
     }
+}
+
+/// `tcpi_last_data_recv` of `struct tcp_info`, which only ever grows at its end.
+fn last_data_received_ms(attribute: &Nla) -> Option<u32> {
+    const AT: usize = 52;
+    let Nla::TcpInfo(bytes) = attribute else {
+        return None;
+    };
+    let bytes = bytes.get(AT..AT + 4)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// An IPv6 socket that speaks IPv4 stands in the kernel's IPv4 tables.

@@ -14,7 +14,7 @@ use crate::host::netns::{Namespace, Namespaces};
 use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
 use crate::host::visit::Visit;
-use crate::host::{descriptors, listeners, neighbours, policies, ports, routes, sockets};
+use crate::host::{descriptors, listeners, neighbours, policies, ports, routes, sockets, waiting};
 
 /// How long the search for the holders of some sockets may take, for one attempt.
 const OWNERS_BUDGET: Duration = Duration::from_millis(50);
@@ -124,6 +124,9 @@ impl Host {
                     .listed(*netns, reached.port(), listed, clock::monotonic());
             }
             gathered.others_on_port(&mut visit, reached.port());
+            if may_have_waited(attempt.ending) {
+                gathered.waiting(&mut visit, &self.namespaces, reached.port());
+            }
         }
         gathered.facts.listeners = self.listeners_about(&stations, reached.port());
         gathered.facts.ended = self.listeners.ended_on_port(reached.port(), attempt.ended);
@@ -203,6 +206,15 @@ impl Gathered {
         self.facts.udp_on_port |= self.noted("UDP sockets", udp).unwrap_or(false);
     }
 
+    fn waiting(&mut self, visit: &mut Visit, namespaces: &Namespaces, port: u16) {
+        let Some(namespace) = namespaces.get(visit.netns) else {
+            return;
+        };
+        let waiting = waiting::on_port(visit, namespace, port);
+        let noted = self.noted("waiting connections", waiting);
+        self.facts.waiting.extend(noted);
+    }
+
     fn noted<T, E: std::fmt::Display>(&mut self, what: &str, read: Result<T, E>) -> Option<T> {
         read.map_err(|error| self.unread.push(format!("{what}: {error}")))
             .ok()
@@ -238,6 +250,15 @@ fn next_hop(route: &Route, target: SocketAddr) -> Option<(IpAddr, String)> {
     let unicast = route.error.is_none() && route.kind.as_deref() == Some("unicast");
     let device = route.device.clone().filter(|_| unicast)?;
     Some((route.gateway.unwrap_or_else(|| target.ip()), device))
+}
+
+/// Nobody answered, or not in time.
+fn may_have_waited(ending: Ending) -> bool {
+    match ending {
+        Ending::GaveUp => true,
+        Ending::SocketError { errno } => errno == libc::ETIMEDOUT,
+        _ => false,
+    }
 }
 
 /// A security policy can give any of these; whether it did is for diagnosis to say.

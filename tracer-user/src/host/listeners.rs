@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::case::Queue;
+use netlink_packet_sock_diag::inet::ExtensionFlags;
+
 use crate::host::diag::{self, Wanted};
 use crate::host::links;
 use crate::host::netlink::NetlinkError;
@@ -38,6 +40,7 @@ pub fn listening_on(visit: &mut Visit, port: u16) -> Result<Vec<ListeningSocket>
         states: 1 << LISTEN,
         local_port: port,
         remote_port: 0,
+        extensions: ExtensionFlags::empty(),
     };
     let mut sockets = Vec::new();
     diag::list(visit, wanted, |socket| sockets.push(socket))?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::bounded;
 use crate::case::{LocalPorts, Process};
+use netlink_packet_sock_diag::inet::ExtensionFlags;
+
 use crate::host::diag::{self, Wanted};
 use crate::host::netlink::NetlinkError;
 use crate::host::owners;
@@ -46,6 +48,7 @@ pub fn towards(
         states: !0,
         local_port: 0,
         remote_port: destination.port(),
+        extensions: ExtensionFlags::empty(),
     };
     let mut states: HashMap<u8, u32> = HashMap::new();
     let mut inodes = HashSet::new();

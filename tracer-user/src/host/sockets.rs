@@ -10,6 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
 use crate::case::BoundSocket;
+use netlink_packet_sock_diag::inet::ExtensionFlags;
+
 use crate::host::diag::{self, Socket, Wanted};
 use crate::host::netlink::NetlinkError;
 use crate::host::owners;
@@ -55,6 +57,7 @@ pub fn udp_on_port(visit: &mut Visit, port: u16) -> Result<bool, NetlinkError> {
         states: !0,
         local_port: port,
         remote_port: 0,
+        extensions: ExtensionFlags::empty(),
     };
     let mut found = false;
     match diag::list(visit, wanted, |_| found = true) {
@@ -73,6 +76,7 @@ fn bound_sockets(visit: &mut Visit, port: u16) -> Result<Vec<Socket>, NetlinkErr
         states: 1 << BOUND_INACTIVE,
         local_port: port,
         remote_port: 0,
+        extensions: ExtensionFlags::empty(),
     };
     let mut by_cookie = HashMap::new();
     diag::list(visit, wanted, |socket| {

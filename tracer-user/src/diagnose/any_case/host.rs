@@ -67,6 +67,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 filterings: Vec::new(),
                 tracked_to: None,
                 policies: None,
+                waiting: Vec::new(),
                 programs,
                 devices: Vec::new(),
                 ports,
