@@ -207,6 +207,10 @@ fn a_cgroup_program_that_refuses_connect_is_named() -> Result<()> {
     let mut scene = confined(&host, here, &config, &cgroup)?;
     let failure = scene.fails("app", &denied("policy-denied", "EPERM"))?;
     says(&failure, &["cgroup_inet4_connect program lab_connect (id "])?;
+    ensure!(
+        failure.verdict.policy.as_deref() == Some("cgroup-bpf"),
+        "{failure:#?}"
+    );
     scene.end().map(drop)
 }
 
