@@ -7,6 +7,10 @@ use crate::diagnose::finding::Finding;
 use crate::diagnose::firewall::{self, Did, Incident, Suspects};
 use crate::verdict::{Code, Confidence};
 
+mod neighbour;
+
+pub(super) use neighbour::neighbour_filtered;
+
 /// `tcp_v6_err` keeps an ICMP error soft until the SYN is sent again, which is after one second.
 const FIRST_RETRANSMISSION_NS: u64 = 1_000_000_000;
 
