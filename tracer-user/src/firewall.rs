@@ -4,10 +4,16 @@
 //! have decided about it. What is not known of the packet is followed both ways.
 
 pub mod expression;
+pub mod fields;
+pub mod ip_set;
 pub mod packet;
 pub mod ruleset;
 pub mod trial;
+pub mod truth;
+pub mod xt;
 
 pub use expression::Expression;
+pub use ip_set::IpSet;
 pub use packet::Packet;
 pub use ruleset::Ruleset;
+pub use truth::Truth;
