@@ -5,6 +5,7 @@
 
 pub mod expression;
 pub mod packet;
+pub mod rendering;
 pub mod ruleset;
 pub mod trial;
 
