@@ -7,6 +7,7 @@ pub mod expression;
 pub mod fields;
 pub mod ip_set;
 pub mod packet;
+pub mod rendering;
 pub mod ruleset;
 pub mod trial;
 pub mod truth;
