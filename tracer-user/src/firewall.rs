@@ -6,6 +6,7 @@
 pub mod evaluate;
 pub mod expression;
 pub mod packet;
+pub mod rendering;
 pub mod ruleset;
 pub mod trial;
 pub mod truth;
