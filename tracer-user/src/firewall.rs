@@ -3,6 +3,7 @@
 //! Pure: a [`Ruleset`] as it was read, a [`Packet`] as far as it is known, and which rules can
 //! have decided about it. What is not known of the packet is followed both ways.
 
+pub mod evaluate;
 pub mod expression;
 pub mod fields;
 pub mod ip_set;
@@ -13,8 +14,10 @@ pub mod trial;
 pub mod truth;
 pub mod xt;
 
+pub use evaluate::{evaluate, evaluate_bridged, sets_marks};
 pub use expression::Expression;
 pub use ip_set::IpSet;
 pub use packet::Packet;
 pub use ruleset::Ruleset;
+pub use trial::Trial;
 pub use truth::Truth;

@@ -1,5 +1,9 @@
 //! A packet as far as it is known.
 
+mod seen;
+
+pub use seen::Seen;
+
 use std::net::SocketAddr;
 
 /// A TCP segment at a hook. What is `None` is not known.
