@@ -116,5 +116,5 @@ fn consistent(conversation: &mut Conversation) -> Result<Ruleset, NetlinkError> 
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;
