@@ -61,7 +61,8 @@ fn address(dice: &mut Dice, v6: bool) -> IpAddr {
 fn condition(dice: &mut Dice, v6: bool, output: bool) -> String {
     let not = dice.not();
     let (one, two) = (port(dice), port(dice));
-    let (low, high) = (one.min(two), one.max(two));
+    // multiport takes no range of one port.
+    let (low, high) = (one.min(two), one.max(two) + 1);
     let addr = address(dice, v6);
     let prefix = if v6 {
         dice.of(&["128", "127", "126", "8"])
@@ -75,15 +76,15 @@ fn condition(dice: &mut Dice, v6: bool, output: bool) -> String {
             let side = if output { "-o" } else { "-i" };
             format!("{not}{side} {}", dice.of(&["lo", "l+", "eth0", "lo0"]))
         }
-        2 => format!("-p tcp -m tcp {not}--dport {low}:{high}"),
-        3 => format!("-p tcp -m tcp {not}--sport {low}:{high}"),
+        2 => format!("-m tcp {not}--dport {low}:{high}"),
+        3 => format!("-m tcp {not}--sport {low}:{high}"),
         4 => format!(
-            "-p tcp -m tcp {not}--tcp-flags {} {}",
+            "-m tcp {not}--tcp-flags {} {}",
             dice.of(&["SYN,ACK,FIN,RST", "SYN", "ACK", "ALL"]),
             dice.of(&["SYN", "ACK", "SYN,ACK"])
         ),
         5 => format!(
-            "-p tcp -m multiport {not}{} {one},{low}:{high}",
+            "-m multiport {not}{} {one},{low}:{high}",
             dice.of(&["--dports", "--sports", "--ports"])
         ),
         6 => format!(
@@ -132,7 +133,7 @@ fn condition(dice: &mut Dice, v6: bool, output: bool) -> String {
             "-m length {not}--length {}",
             dice.of(&["0:39", "200:300", "40:120"])
         ),
-        13 => format!("{not}-p {}", dice.of(&["tcp", "udp"])),
+        13 => format!("-m comment --comment {}", dice.of(&["a", "b"])),
         14 => format!(
             "-m state {not}--state {}",
             dice.of(&["NEW", "ESTABLISHED", "INVALID,NEW"])
@@ -206,48 +207,46 @@ fn ruleset(dice: &mut Dice, v6: bool) -> String {
                 _ => format!("{prefix}{}", number - 1),
             };
             for _ in 0..dice.below(8) {
-                let conditions = (0..dice.below(3)).map(|_| condition(dice, v6, base == "OUTPUT"));
-                let conditions = once_each(conditions.collect());
-                text += &format!("-A {of} {conditions} {}\n", action(dice, prefix, number));
+                let rule = rule(dice, v6, prefix, number);
+                text += &format!("-A {of} {rule}\n");
             }
         }
     }
     text + "COMMIT\n"
 }
 
-/// iptables takes one protocol, one source and so on in a rule.
-fn once_each(conditions: Vec<String>) -> String {
-    let mut kept: Vec<String> = Vec::new();
-    for condition in conditions {
-        let word = |text: &str| {
-            text.trim_start_matches("! ")
-                .split(' ')
-                .next()
-                .unwrap()
-                .to_owned()
-        };
-        let same = |other: &String| {
-            word(other) == word(&condition)
-                || (word(&condition) == "-m"
-                    && condition.split(' ').nth(1) == other.split(' ').nth(1))
-        };
-        if !kept.iter().any(same) {
-            kept.push(condition);
+/// iptables takes one protocol, one source and so on in a rule, and ports of TCP alone.
+fn rule(dice: &mut Dice, v6: bool, prefix: &str, number: u64) -> String {
+    let protocol = dice.of(&["", "-p tcp", "-p tcp", "! -p udp", "! -p tcp"]);
+    let mut parts = vec![protocol.to_owned()];
+    let word = |text: &str| {
+        let mut words = text.trim_start_matches("! ").split(' ');
+        match words.next().unwrap() {
+            "-m" => words.next().unwrap().to_owned(),
+            option => option.to_owned(),
+        }
+    };
+    for _ in 0..dice.below(3) {
+        let condition = condition(dice, v6, prefix == "out");
+        let ports = ["tcp", "multiport"].contains(&word(&condition).as_str());
+        let twice = parts.iter().any(|part| word(part) == word(&condition));
+        if !twice && (protocol == "-p tcp" || !ports) {
+            parts.push(condition);
         }
     }
-    kept.join(" ")
+    parts.push(action(dice, prefix, number, protocol == "-p tcp"));
+    parts.join(" ")
 }
 
-fn action(dice: &mut Dice, prefix: &str, number: u64) -> String {
+fn action(dice: &mut Dice, prefix: &str, number: u64, tcp: bool) -> String {
     let deeper = number + dice.below(CHAINS);
-    match dice.below(10) {
-        0..=4 if deeper < CHAINS => format!("{} {prefix}{deeper}", dice.of(&["-j", "-j", "-g"])),
-        0 | 1 => String::new(),
-        2 => "-j RETURN".to_owned(),
-        3 => "-j DROP".to_owned(),
-        4 => "-j ACCEPT".to_owned(),
-        5 => "-p tcp -j REJECT --reject-with tcp-reset".to_owned(),
-        6 => "-j CLASSIFY_".replace("CLASSIFY_", "LOG"),
+    match dice.below(12) {
+        0..=5 if deeper < CHAINS => format!("{} {prefix}{deeper}", dice.of(&["-j", "-j", "-g"])),
+        6 => "-j RETURN".to_owned(),
+        7 => "-j DROP".to_owned(),
+        8 => "-j ACCEPT".to_owned(),
+        9 if tcp => "-j REJECT --reject-with tcp-reset".to_owned(),
+        10 => "-j LOG".to_owned(),
         _ => String::new(),
     }
 }
