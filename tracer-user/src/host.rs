@@ -21,6 +21,7 @@ pub mod owners;
 pub mod packet_filter;
 pub mod ports;
 pub mod procfile;
+pub mod programs;
 pub mod routes;
 pub mod sockets;
 pub mod table;

@@ -8,6 +8,7 @@ mod facts;
 mod filters;
 mod nginxes;
 mod surveyor;
+mod suspects;
 
 use std::{sync::mpsc::Receiver, time::Duration};
 
