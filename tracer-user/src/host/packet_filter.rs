@@ -13,6 +13,8 @@ mod attributes;
 mod backend;
 mod dump;
 mod expressions;
+pub mod ipset;
+pub mod legacy;
 mod message;
 mod objects;
 mod presence;

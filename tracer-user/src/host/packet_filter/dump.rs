@@ -129,6 +129,7 @@ impl Dump {
             netns: 0,
             generation: Some(generation),
             tables: self.parts.into_iter().map(finished).collect(),
+            ip_sets: Default::default(),
             unread: self.unread,
         }
     }
