@@ -11,6 +11,7 @@ pub mod descriptors;
 mod diag;
 pub mod facts;
 pub mod icmp;
+pub mod iptables;
 pub mod kallsyms;
 pub mod links;
 pub mod listeners;
