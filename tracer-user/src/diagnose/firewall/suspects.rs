@@ -161,16 +161,13 @@ fn of_chain_type(family: FilterFamily, functions: &[String]) -> bool {
     if entered.peek().is_none() {
         return true;
     }
-    entered.any(|kind| {
-        match family {
-            FilterFamily::Ip => kind == "ipv4",
-            FilterFamily::Ip6 => kind == "ipv6",
-            // A chain of kind route or nat has the entry function of its packets' family.
-            FilterFamily::Inet => kind.starts_with("inet") || kind.starts_with("ipv"),
-            FilterFamily::Arp => kind == "arp",
-            FilterFamily::Bridge => kind == "bridge",
-            FilterFamily::Netdev => kind == "netdev",
-        }
+    entered.any(|kind| match family {
+        FilterFamily::Ip => kind == "ipv4",
+        FilterFamily::Ip6 => kind == "ipv6",
+        FilterFamily::Inet => kind.starts_with("inet"),
+        FilterFamily::Arp => kind == "arp",
+        FilterFamily::Bridge => kind == "bridge",
+        FilterFamily::Netdev => kind == "netdev",
     })
 }
 
