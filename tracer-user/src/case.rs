@@ -252,6 +252,9 @@ pub struct HostFacts {
     /// What the packet filters that packets of the attempt met make of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filterings: Vec<Filtering>,
+    /// Whose rules the command `iptables` shows here, where it is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iptables: Option<Backend>,
     /// The destination to which connection tracking translates this connection, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracked_to: Option<SocketAddr>,

@@ -98,6 +98,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
 
 fn conclude(case: &Case, finding: Finding) -> Diagnosis {
     let namesakes = addresses::namesakes(case);
+    let finding = finding.with(firewall::translator(case), Finding::because);
     Diagnosis {
         verdict: Verdict {
             code: finding.code,
@@ -116,7 +117,7 @@ fn conclude(case: &Case, finding: Finding) -> Diagnosis {
             .filter(|listener| !namesakes.contains(&listener.netns)),
         ended: finding.ended,
         candidates: finding.candidates,
-        rule: None,
+        rule: finding.rule,
         translated_to: addresses::translated_to(case),
     }
 }

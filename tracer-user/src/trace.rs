@@ -6,6 +6,7 @@
 
 mod audit;
 mod followers;
+mod glances;
 mod icmp;
 mod losses;
 mod recording;
@@ -28,7 +29,7 @@ use crate::{
     cli::Settings,
     clock,
     coalesce::Coalescer,
-    correlate::{Correlator, Ended},
+    correlate::{Correlator, Ended, Symbols},
     event::{Event, Failure},
     evidence::{Evidence, What},
     nginx::error_log,
@@ -41,6 +42,7 @@ use crate::{
 };
 use audit::Audit;
 use followers::Followers;
+use glances::Glances;
 use icmp::IcmpSockets;
 use losses::{Counts, Losses};
 use recording::Recording;
@@ -91,6 +93,7 @@ struct Trace {
     correlator: Correlator,
     surveyor: Surveyor,
     followers: Followers,
+    glances: Glances,
     tallies: Tallies,
     /// When the kernel's counts are read next.
     next_count: Option<Instant>,
@@ -150,6 +153,7 @@ impl Trace {
             audit,
             correlator: Correlator::default(),
             followers: Followers::default(),
+            glances: Glances::default(),
             tallies: Tallies::default(),
             next_count: None,
             coalescer: Coalescer::new(settings.coalesce),
@@ -219,6 +223,15 @@ impl Trace {
             | What::Executed { .. } => {
                 self.followers.host_changed();
                 self.surveyor.ask(Task::Note(Box::new(evidence)));
+            }
+            What::Dropped { netns, frames, .. } | What::IcmpSent { netns, frames, .. }
+                if self.symbols.hook(frames).is_some() =>
+            {
+                // Its rules are read at once, before somebody changes them.
+                if self.glances.is_due(*netns, evidence.at) {
+                    self.surveyor.ask(Task::Note(Box::new(evidence.clone())));
+                }
+                self.correlator.observe(evidence, &self.symbols);
             }
             _ => self.correlator.observe(evidence, &self.symbols),
         }

@@ -2,6 +2,7 @@
 
 use crate::case::{Death, KernelTime, Listener};
 use crate::diagnose::coverage::Observation;
+use crate::event::Rule;
 use crate::verdict::{Code, Confidence, RuledOut};
 
 /// A cause that fits, with everything that it has to say.
@@ -23,6 +24,7 @@ pub(super) struct Finding {
     pub candidates: Vec<Listener>,
     /// Which security policy denied the call.
     pub policy: Option<String>,
+    pub rule: Option<Rule>,
 }
 
 /// A sentence of evidence with its place in time.
@@ -48,6 +50,7 @@ impl Finding {
             ended: None,
             candidates: Vec::new(),
             policy: None,
+            rule: None,
         }
     }
 

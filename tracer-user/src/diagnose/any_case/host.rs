@@ -65,6 +65,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 route,
                 neighbour,
                 filterings: Vec::new(),
+                iptables: None,
                 tracked_to: None,
                 policies: None,
                 waiting: Vec::new(),
