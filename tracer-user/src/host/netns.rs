@@ -65,6 +65,14 @@ impl Namespace {
         }
     }
 
+    /// A path by which it can be entered now, such as `/run/netns/blue`.
+    pub fn entrance(&self) -> Option<&Path> {
+        self.places
+            .iter()
+            .find(|place| open_nsfs(place).is_ok_and(|(_, inode)| inode == self.inode))
+            .map(PathBuf::as_path)
+    }
+
     /// Opens it. A place that has come to lead elsewhere is passed over.
     fn open(&self) -> Result<File, NetnsError> {
         self.places
