@@ -37,6 +37,7 @@ mod crowds;
 mod deaths;
 mod demo;
 mod endings;
+mod filter;
 mod firewalls;
 mod healthy;
 mod limits;
