@@ -126,6 +126,7 @@ pub struct Rule {
     pub family: String,
     pub table: String,
     pub chain: String,
+    pub base_chain: Option<String>,
     pub handle: Option<u64>,
     pub position: Option<u64>,
     #[serde(default)]
@@ -133,6 +134,8 @@ pub struct Rule {
     pub hook: String,
     pub action: String,
     pub text: String,
+    pub comment: Option<String>,
+    pub manager: Option<String>,
     pub netns: u64,
     #[serde(default)]
     pub alternatives: Vec<Rule>,

@@ -53,6 +53,13 @@ layout! {
     skb_protocol,
     skb_dev,
     skb_sk,
+    skb_mark,
+    skb_iif,
+    /// `_skb_refdst`: the route, with flags in its lowest bits.
+    skb_refdst,
+    dst_dev,
+    /// `net->nft.base_seq`.
+    net_nft_generation,
     /// From a `struct socket` to its `struct sock`.
     socket_sock,
     task_files,

@@ -36,9 +36,10 @@ pub mod kind {
     pub const LOG_LINE: u16 = 17;
     pub const CLIENT_CLOSED: u16 = 18;
     pub const SOCKET_CLOSED: u16 = 19;
+    pub const NEIGHBOUR_DROPPED: u16 = 20;
     /// One past the last: the length of the array of losses, whose index 0 counts map entries
     /// that found no room.
-    pub const COUNT: u16 = 20;
+    pub const COUNT: u16 = 21;
 }
 
 /// Frames of the kernel's stack that a record keeps, the innermost first.
@@ -96,6 +97,17 @@ wire! {
         /// Time to live or hop limit.
         pub ttl: u8,
         pub reserved: u16,
+    }
+
+    /// What the kernel kept of a packet beside its headers (`struct sk_buff`).
+    pub struct Beside {
+        pub mark: u32,
+        /// `skb_iif`: the interface by which it entered the namespace, 0 for none.
+        pub input: u32,
+        /// The interface by which its route leaves, 0 where it has none.
+        pub output: u32,
+        /// `net->nft.base_seq`; [`super::layout::NONE`] where the kernel has it elsewhere.
+        pub generation: u32,
     }
 
     /// `connect()` of a worker returned an error other than `EINPROGRESS`.
@@ -187,6 +199,7 @@ wire! {
         pub answer: u32,
         /// The code address that freed it.
         pub location: u64,
+        pub beside: Beside,
         pub frames: [u64; FRAMES],
     }
 
@@ -197,6 +210,24 @@ wire! {
         pub segment: Segment,
         pub kind: u32,
         pub code: u32,
+        pub beside: Beside,
+        pub frames: [u64; FRAMES],
+    }
+
+    /// A packet filter freed a packet of ARP or of IPv6 neighbour discovery.
+    pub struct NeighbourDropped {
+        pub header: Header,
+        /// Whose link-layer address is asked for or told; the port is 0.
+        pub wanted: Address,
+        /// Who asks or is told, where the packet says so; unspecified where not.
+        pub asker: Address,
+        pub netns: u32,
+        pub ifindex: u32,
+        /// 1 for an answer (an ARP reply, a neighbour advertisement).
+        pub answer: u32,
+        pub reserved: u32,
+        pub location: u64,
+        pub beside: Beside,
         pub frames: [u64; FRAMES],
     }
 
@@ -405,8 +436,9 @@ const _: () = {
     assert!(size_of::<Tally>() == 24);
     assert!(size_of::<Connected>() == 136);
     assert!(size_of::<ResetSent>() == 88);
-    assert!(size_of::<PacketDropped>() == 224);
-    assert!(size_of::<IcmpSent>() == 216);
+    assert!(size_of::<PacketDropped>() == 240);
+    assert!(size_of::<IcmpSent>() == 232);
+    assert!(size_of::<NeighbourDropped>() == 232);
     assert!(size_of::<Retransmitted>() == 32);
     assert!(size_of::<Listening>() == 104);
     assert!(size_of::<ProcessExited>() == 48);

@@ -80,17 +80,25 @@ fn address(socket: u64, v4: u32, v6: u32, port: u16) -> Address {
 /// The inode number of the socket's network namespace, 0 where it cannot be read.
 #[inline(always)]
 pub fn netns_of_socket(socket: u64) -> u32 {
-    read::<u64>(socket, layout!(sock_net))
-        .and_then(|net| read(net, layout!(net_inum)))
-        .unwrap_or(0)
+    read::<u64>(socket, layout!(sock_net)).map_or(0, inode_of_net)
 }
 
-/// The inode number of the network namespace of the device.
+/// The `struct net` that a packet is in: that of its device or, on its way out, where the device
+/// may not be known yet, that of its socket. 0 where neither can be read.
 #[inline(always)]
-pub fn netns_of_device(device: u64) -> u32 {
-    read::<u64>(device, layout!(netdev_net))
-        .and_then(|net| read(net, layout!(net_inum)))
-        .unwrap_or(0)
+pub fn net_of_packet(skb: u64, device: u64) -> u64 {
+    match read::<u64>(device, layout!(netdev_net)) {
+        Some(net) if net != 0 => net,
+        _ => read::<u64>(skb, layout!(skb_sk))
+            .and_then(|socket| read(socket, layout!(sock_net)))
+            .unwrap_or(0),
+    }
+}
+
+/// The inode number of a `struct net`, 0 where it cannot be read.
+#[inline(always)]
+pub fn inode_of_net(net: u64) -> u32 {
+    read(net, layout!(net_inum)).unwrap_or(0)
 }
 
 /// The inode number of the file behind the socket, 0 where it has none.

@@ -10,6 +10,7 @@ mod emit;
 mod kernel;
 mod log_line;
 mod maps;
+mod neighbour;
 mod packet;
 mod process;
 mod reply;

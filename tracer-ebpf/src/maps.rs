@@ -63,6 +63,18 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT as u32, 0);
 
+/// How many dropped packets of neighbours this processor told lately.
+#[map]
+pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
+/// What was told since a moment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Credit {
+    pub since: u64,
+    pub told: u64,
+}
+
 /// What is awaited of a thread of nginx.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -1,16 +1,21 @@
 //! Reads TCP headers out of packets, and tells whether a packet belongs to an attempt of nginx.
 
-use tracer_common::record::{Address, Segment};
+use tracer_common::{
+    layout::NONE,
+    record::{Address, Beside, Segment},
+};
 
 use crate::{
     emit::current,
-    kernel::{layout, netns_of_device, netns_of_socket, read},
+    kernel::{inode_of_net, layout, net_of_packet, read},
     maps::{self, ATTEMPTS, Attempt, DIALLED, WAITING},
 };
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 const IPPROTO_TCP: u8 = 6;
+/// `SKB_DST_PTRMASK` of include/linux/skbuff.h: the flag beside a route that it is not counted.
+const DST: u64 = !1;
 /// Bits of the flag byte of a TCP header.
 pub const FLAG_SYN: u8 = 0x02;
 pub const FLAG_RST: u8 = 0x04;
@@ -48,15 +53,27 @@ pub fn segment(skb: u64, flags: u8) -> Option<Segment> {
     }
 }
 
-/// Fills in where the packet is. On its way out the device may not be known yet, and its socket
-/// tells.
+/// Fills in where the packet is, and returns its `struct net`.
 #[inline(always)]
-pub fn locate(skb: u64, segment: &mut Segment) {
+pub fn locate(skb: u64, segment: &mut Segment) -> u64 {
     let device: u64 = read(skb, layout!(skb_dev)).unwrap_or(0);
-    segment.netns = netns_of_device(device);
+    let net = net_of_packet(skb, device);
+    segment.netns = inode_of_net(net);
     segment.ifindex = read(device, layout!(netdev_ifindex)).unwrap_or(0);
-    if segment.netns == 0 {
-        segment.netns = netns_of_socket(read(skb, layout!(skb_sk)).unwrap_or(0));
+    net
+}
+
+/// What the kernel keeps of the packet beside its headers.
+#[inline(always)]
+pub fn beside(skb: u64, net: u64) -> Beside {
+    Beside {
+        mark: read(skb, layout!(skb_mark)).unwrap_or(0),
+        input: read(skb, layout!(skb_iif)).unwrap_or(0),
+        output: read::<u64>(skb, layout!(skb_refdst))
+            .and_then(|route| read::<u64>(route & DST, layout!(dst_dev)))
+            .and_then(|device| read(device, layout!(netdev_ifindex)))
+            .unwrap_or(0),
+        generation: read(net, layout!(net_nft_generation)).unwrap_or(NONE),
     }
 }
 

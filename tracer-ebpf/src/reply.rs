@@ -11,7 +11,10 @@ use tracer_common::{
 use crate::{
     emit::{emit, fill, header, now},
     kernel::layout,
-    packet::{FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, locate, segment},
+    neighbour,
+    packet::{
+        FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, beside, locate, segment,
+    },
 };
 
 /// The first values of `enum skb_drop_reason` (`SKB_NOT_DROPPED_YET`, `SKB_CONSUMED`) mean that
@@ -61,12 +64,15 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
     }
     let skb: u64 = context.arg(0);
     let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
+        if reason == layout!(drop_by_netfilter) {
+            neighbour::dropped(&context, skb);
+        }
         return 0;
     };
     let Some(side) = belongs(&segment) else {
         return 0;
     };
-    locate(skb, &mut segment);
+    let net = locate(skb, &mut segment);
     if reason == layout!(drop_without_socket)
         && let Some(attempt) = attempt_under_way(&segment)
     {
@@ -79,6 +85,7 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
         reason: reason,
         answer: u32::from(side == Side::Target),
         location: context.arg(1),
+        beside: beside(skb, net),
         frames: [0; FRAMES],
     });
     emit(kind::PACKET_DROPPED, |record| {
@@ -120,12 +127,13 @@ pub fn icmp_send(context: RawTracePointContext) -> i32 {
     if belongs(&segment).is_none() {
         return 0;
     }
-    locate(skb, &mut segment);
+    let net = locate(skb, &mut segment);
     let fill = fill!(record: IcmpSent {
         header: header(kind::ICMP_SENT),
         segment: segment,
         kind: context.arg(1),
         code: context.arg(2),
+        beside: beside(skb, net),
         frames: [0; FRAMES],
     });
     emit(kind::ICMP_SENT, |record| {
@@ -138,7 +146,7 @@ pub fn icmp_send(context: RawTracePointContext) -> i32 {
 
 /// Fills in the kernel's stack: it names the hook in which a packet filter decided.
 #[inline(always)]
-fn stack(context: &RawTracePointContext, frames: &mut [u64; FRAMES]) {
+pub fn stack(context: &RawTracePointContext, frames: &mut [u64; FRAMES]) {
     // SAFETY: the buffer is as long as told; a failure leaves zeroes.
     unsafe {
         bpf_get_stack(

@@ -144,6 +144,19 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         circumstances: Option<Circumstances>,
     },
+    /// A packet filter of this host freed a packet of ARP or IPv6 neighbour discovery that was
+    /// about the attempt's next hop.
+    NeighbourPacketDropped {
+        netns: Netns,
+        hook: Option<Hook>,
+        /// Whose link-layer address is asked for or told.
+        wanted: IpAddr,
+        /// Who asks or is told; null where the packet does not say.
+        asker: Option<IpAddr>,
+        /// An ARP reply or a neighbour advertisement, not a question.
+        answer: bool,
+        circumstances: Circumstances,
+    },
     /// This host sent an ICMP error about a packet of the attempt.
     IcmpSent {
         netns: Netns,
@@ -231,6 +244,9 @@ pub struct HostFacts {
     /// What the packet filters that packets of the attempt met make of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filterings: Vec<Filtering>,
+    /// Whose rules the command `iptables` shows here, where it is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iptables: Option<Backend>,
     /// The destination to which connection tracking translates this connection, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracked_to: Option<SocketAddr>,

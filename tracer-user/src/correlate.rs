@@ -7,6 +7,7 @@
 mod ended;
 mod floating;
 mod lines;
+mod neighbours;
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -17,6 +18,7 @@ use crate::{
 pub use ended::Ended;
 use floating::{Floating, Owner};
 use lines::Lines;
+use neighbours::NeighbourPackets;
 
 /// How long an attempt waits for the worker's log line, which follows in the same turn of its
 /// event loop.
@@ -40,6 +42,8 @@ const RETRANSMITTING: usize = 16_384;
 pub trait Symbols {
     /// The netfilter hook whose function is among the frames.
     fn hook(&self, frames: &[u64]) -> Option<Hook>;
+    /// The functions of packet filters among the frames, the innermost first.
+    fn filters(&self, frames: &[u64]) -> Vec<String>;
     /// The function at an address.
     fn function(&self, address: u64) -> Option<String>;
 }
@@ -48,6 +52,7 @@ pub trait Symbols {
 #[derive(Debug, Default)]
 pub struct Correlator {
     floating: Floating,
+    neighbours: NeighbourPackets,
     retransmissions: HashMap<SocketKey, Vec<Observed>>,
     lines: Lines,
     waiting: Vec<Waiting>,
@@ -73,6 +78,9 @@ impl Correlator {
             | What::Dropped { .. }
             | What::IcmpSent { .. }
             | What::IcmpReceived { .. } => self.floating.add(at, evidence.what, symbols),
+            What::NeighbourPacketDropped { .. } => {
+                self.neighbours.add(at, evidence.what, symbols);
+            }
             What::Retransmitted { socket, error } => self.retransmitted(at, socket, error),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),
             What::SocketClosed { socket } => self.socket_closed(at, socket),
@@ -94,6 +102,7 @@ impl Correlator {
         self.waiting = waiting;
         self.forget_retransmissions(now);
         self.floating.forget_before(now);
+        self.neighbours.forget_before(now);
         self.lines.forget_before(now);
         let mut ready: Vec<Ended> = Vec::from_iter(ready)
             .into_iter()
@@ -212,6 +221,7 @@ impl Correlator {
         let mut ended = waiting.ended;
         let owner = Owner::of(&ended, waiting.sequence);
         ended.timeline.extend(self.floating.take(&owner));
+        ended.timeline.extend(self.neighbours.about(&ended));
         ended.timeline.sort_by_key(|seen| seen.at);
         if ended.log.is_none() {
             self.lines.owe(ended.thread.tid, &ended.attempt);

@@ -21,6 +21,7 @@ mod icmp_unreachable;
 mod listener_ended;
 mod narration;
 mod neighbour_unreachable;
+mod neighbours;
 mod no_answer;
 mod no_listener;
 mod other_netns;
@@ -54,7 +55,7 @@ type Cause = fn(&Case) -> Option<Finding>;
 
 /// The first cause that fits is the verdict. The order matters where one case shows the marks of
 /// two: a listener that ended explains a closed port better than one on another address does.
-const CAUSES: [Cause; 24] = [
+const CAUSES: [Cause; 25] = [
     fd_limit::fd_limit,
     bind_failed::bind_failed,
     unix_socket::unix_socket,
@@ -66,6 +67,7 @@ const CAUSES: [Cause; 24] = [
     reset_by_backend::reset_by_backend,
     firewall_reject::firewall_reject,
     firewall_drop::firewall_drop,
+    firewall_drop::neighbour_filtered,
     neighbour_unreachable::neighbour_unreachable,
     icmp_unreachable::icmp_unreachable,
     accept_queue_full::accept_queue_full,
@@ -92,6 +94,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
 
 fn conclude(case: &Case, finding: Finding) -> Diagnosis {
     let namesakes = addresses::namesakes(case);
+    let finding = finding.with(firewall::translator(case), Finding::because);
     Diagnosis {
         verdict: Verdict {
             code: finding.code,
@@ -109,7 +112,7 @@ fn conclude(case: &Case, finding: Finding) -> Diagnosis {
             .filter(|listener| !namesakes.contains(&listener.netns)),
         ended: finding.ended,
         candidates: finding.candidates,
-        rule: None,
+        rule: finding.rule,
         translated_to: addresses::translated_to(case),
     }
 }

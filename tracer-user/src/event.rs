@@ -154,6 +154,9 @@ pub struct Rule {
     pub family: String,
     pub table: String,
     pub chain: String,
+    /// The chain at the hook, where jumps led from it to `chain`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub base_chain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub handle: Option<u64>,
     /// One-based in its chain.
@@ -164,8 +167,15 @@ pub struct Rule {
     pub policy: bool,
     pub hook: String,
     pub action: String,
+    /// As its owner's tool prints it.
     pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub comment: Option<String>,
+    /// The program that makes the rule and would put it back, such as `ufw`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub manager: Option<String>,
     pub netns: u64,
+    /// Other rules that fit as well, the likeliest first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub alternatives: Vec<Rule>,
 }

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use tracer_common::{
     decode::Record,
     layout::NONE,
-    record::{self, Address, FRAMES, INET, INET6, Outcome, Task},
+    record::{self, Address, Beside, FRAMES, INET, INET6, Outcome, Task},
 };
 
 use crate::{
-    case::{Endpoint, Family, Icmp, KernelTime, Netns, Segment},
+    case::{Circumstances, Endpoint, Family, Icmp, KernelTime, Netns, Segment},
     probes::Names,
 };
 
@@ -86,12 +86,26 @@ pub enum What {
         location: u64,
         frames: [u64; FRAMES],
         segment: Segment,
+        /// Without the functions on the stack.
+        circumstances: Circumstances,
     },
     IcmpSent {
         netns: Netns,
         icmp: Icmp,
         frames: [u64; FRAMES],
         segment: Segment,
+        /// Without the functions on the stack.
+        circumstances: Circumstances,
+    },
+    /// A packet filter freed a packet of ARP or neighbour discovery.
+    NeighbourPacketDropped {
+        netns: Netns,
+        wanted: IpAddr,
+        asker: Option<IpAddr>,
+        answer: bool,
+        frames: [u64; FRAMES],
+        /// Without the functions on the stack.
+        circumstances: Circumstances,
     },
     /// Read from a raw socket in nginx's namespace.
     IcmpReceived {
@@ -196,6 +210,7 @@ impl Evidence {
                 location: record.location,
                 frames: record.frames,
                 segment: segment(&record.segment)?,
+                circumstances: of_segment(&record.segment, &record.beside),
             },
             Record::IcmpSent(record) => What::IcmpSent {
                 netns: record.segment.netns.into(),
@@ -206,6 +221,17 @@ impl Evidence {
                 },
                 frames: record.frames,
                 segment: segment(&record.segment)?,
+                circumstances: of_segment(&record.segment, &record.beside),
+            },
+            Record::NeighbourDropped(record) => What::NeighbourPacketDropped {
+                netns: record.netns.into(),
+                wanted: socket_address(&record.wanted)?.ip(),
+                asker: socket_address(&record.asker)
+                    .map(|asker| asker.ip())
+                    .filter(|asker| !asker.is_unspecified()),
+                answer: record.answer != 0,
+                frames: record.frames,
+                circumstances: circumstances(0, record.ifindex, &record.beside),
             },
             Record::Retransmitted(record) => What::Retransmitted {
                 socket: record.socket,
@@ -358,6 +384,22 @@ fn listening(record: &record::Listening) -> Option<Listening> {
         thread: thread(&record.task),
         dying: (record.exiting != 0).then_some(record.exit_code),
     })
+}
+
+fn of_segment(segment: &record::Segment, beside: &Beside) -> Circumstances {
+    circumstances(segment.ttl, segment.ifindex, beside)
+}
+
+fn circumstances(ttl: u8, device: u32, beside: &Beside) -> Circumstances {
+    Circumstances {
+        ttl,
+        mark: beside.mark,
+        device,
+        input: beside.input,
+        output: beside.output,
+        generation: (beside.generation != NONE).then_some(beside.generation),
+        functions: Vec::new(),
+    }
 }
 
 fn segment(segment: &record::Segment) -> Option<Segment> {

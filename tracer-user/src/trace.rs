@@ -357,8 +357,8 @@ impl Trace {
             unexplained: self.surveyor.refused() + self.unexplained,
             untracked: self.recoveries.untracked(),
         });
-        self.coverage.lost_records = !told.is_empty();
-        if !told.is_empty() {
+        self.coverage.lost_records = Losses::bear_on_attempts(&told);
+        if self.coverage.lost_records {
             self.surveyor.ask(Task::Rescan);
         }
         for lost in told {

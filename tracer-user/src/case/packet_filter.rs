@@ -85,6 +85,9 @@ pub struct Fitting {
     pub counted: Option<u64>,
     /// Its counter stood at zero when it was read after the packet: it cannot have met one.
     pub never_met: bool,
+    /// Of a policy: chains to which the base chain leads. They tell whose policy it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leads_to: Vec<String>,
 }
 
 /// Whose rules they are.

@@ -74,6 +74,13 @@ fn fact_kind(fact: &Fact, hashing: &impl BuildHasher) -> u64 {
         Fact::IcmpReceived { from, icmp } => hashing.hash_one((4, from, icmp_parts(icmp))),
         Fact::Retransmitted { error } => hashing.hash_one((5, error)),
         Fact::ClientClosed { .. } => hashing.hash_one(6),
+        Fact::NeighbourPacketDropped {
+            netns,
+            hook,
+            wanted,
+            answer,
+            ..
+        } => hashing.hash_one((7, netns, hook, wanted, answer)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Ended, Symbols};
 use crate::{
-    case::{Endpoint, Fact, KernelTime, Netns, Observed, Segment},
+    case::{Circumstances, Endpoint, Fact, KernelTime, Netns, Observed, Segment},
     evidence::What,
 };
 
@@ -184,6 +184,7 @@ impl Unclaimed {
                 location,
                 frames,
                 segment,
+                circumstances,
             } => {
                 let hook = symbols.hook(&frames);
                 // Kernels without reasons free packets that they are done with here, too. Only
@@ -196,7 +197,7 @@ impl Unclaimed {
                     hook,
                     answer,
                     segment,
-                    circumstances: None,
+                    circumstances: Some(with_functions(circumstances, &frames, symbols)),
                 };
                 match answer {
                     true => (segment.to, segment.from, None, fact),
@@ -208,6 +209,7 @@ impl Unclaimed {
                 icmp,
                 frames,
                 segment,
+                circumstances,
             } => opening(
                 segment,
                 Fact::IcmpSent {
@@ -215,7 +217,7 @@ impl Unclaimed {
                     icmp,
                     hook: symbols.hook(&frames),
                     segment,
-                    circumstances: None,
+                    circumstances: Some(with_functions(circumstances, &frames, symbols)),
                 },
             ),
             What::IcmpReceived {
@@ -240,6 +242,17 @@ impl Unclaimed {
             netns,
             observed: Observed { at, fact },
         })
+    }
+}
+
+pub(super) fn with_functions(
+    circumstances: Circumstances,
+    frames: &[u64],
+    symbols: &impl Symbols,
+) -> Circumstances {
+    Circumstances {
+        functions: symbols.filters(frames),
+        ..circumstances
     }
 }
 

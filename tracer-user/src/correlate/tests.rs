@@ -17,6 +17,10 @@ impl Symbols for NoSymbols {
         None
     }
 
+    fn filters(&self, _frames: &[u64]) -> Vec<String> {
+        Vec::new()
+    }
+
     fn function(&self, _address: u64) -> Option<String> {
         None
     }

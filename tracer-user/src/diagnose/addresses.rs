@@ -39,6 +39,7 @@ pub(super) fn translated_to(case: &Case) -> Option<SocketAddr> {
         .rev()
         .filter_map(|observed| own_packet_target(&observed.fact))
         .chain(case.attempt.remote)
+        .chain(case.host.tracked_to)
         .map(meant)
         .find(|target| *target != dialled)
 }

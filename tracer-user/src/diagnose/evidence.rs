@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use crate::case::{
-    Case, EndedListener, Ending, Fact, Hook, Icmp, KernelTime, Listener, Netns, Segment,
+    Action, Case, Circumstances, EndedListener, Ending, Fact, Fitting, Hook, Icmp, KernelTime,
+    Listener, Netns, Segment,
 };
-use crate::diagnose::coverage::{Observation, silence_proves};
+use crate::diagnose::coverage::{Observation, is_unavailable, silence_proves};
 use crate::diagnose::finding::Finding;
+use crate::diagnose::firewall::{Did, Incident};
 use crate::diagnose::{addresses, icmp, surface};
 use crate::verdict::{Code, Confidence};
 
@@ -32,18 +34,42 @@ pub(super) fn refusal(case: &Case) -> Option<Refusal> {
 
 /// A packet that netfilter freed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct FilterDrop {
+pub(super) struct FilterDrop<'c> {
     pub netns: Netns,
     pub hook: Option<Hook>,
     pub answer: bool,
-    /// It was queued for a program that does not listen, instead of being dropped by a verdict.
-    pub queued: bool,
+    pub by: Dropper,
     pub segment: Segment,
+    pub circumstances: Option<&'c Circumstances>,
+}
+
+/// What made netfilter free a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropper {
+    /// A rule or a policy.
+    Verdict,
+    /// It was queued for a program that does not read.
+    UnreadQueue,
+    /// It was queued, and the program that reads the queue had it dropped.
+    Reader,
+}
+
+impl<'c> FilterDrop<'c> {
+    pub fn incident(&self, did: Did) -> Incident<'c> {
+        Incident {
+            netns: self.netns,
+            hook: self.hook,
+            answer: self.answer,
+            did,
+            segment: self.segment,
+            circumstances: self.circumstances,
+        }
+    }
 }
 
 /// Packets of the attempt that netfilter freed, in time order. What it frees once nginx has closed
 /// the socket is a consequence: a late answer belongs to no connection any more, and is reset.
-pub(super) fn filter_drops(case: &Case) -> impl DoubleEndedIterator<Item = FilterDrop> {
+pub(super) fn filter_drops(case: &Case) -> impl DoubleEndedIterator<Item = FilterDrop<'_>> {
     case.timeline.iter().filter_map(|observed| {
         let Fact::Dropped {
             netns,
@@ -52,7 +78,7 @@ pub(super) fn filter_drops(case: &Case) -> impl DoubleEndedIterator<Item = Filte
             hook,
             answer,
             segment,
-            ..
+            circumstances,
         } = &observed.fact
         else {
             return None;
@@ -62,18 +88,46 @@ pub(super) fn filter_drops(case: &Case) -> impl DoubleEndedIterator<Item = Filte
         if observed.at > case.attempt.ended && !opens {
             return None;
         }
-        // `nf_queue` frees the packet without a reason where no program reads the queue.
-        let queued = location
-            .as_deref()
-            .is_some_and(|place| place.contains("nf_queue"));
-        (reason == "NETFILTER_DROP" || queued).then_some(FilterDrop {
+        Some(FilterDrop {
             netns: *netns,
             hook: *hook,
             answer: *answer,
-            queued,
+            by: dropper(reason, location.as_deref().unwrap_or_default())?,
             segment: *segment,
+            circumstances: circumstances.as_ref(),
         })
     })
+}
+
+/// `nf_queue` frees the packet without a reason where no program reads the queue, and
+/// `nf_reinject` what the program would have dropped.
+fn dropper(reason: &str, location: &str) -> Option<Dropper> {
+    if location.contains("nf_queue") {
+        Some(Dropper::UnreadQueue)
+    } else if location.contains("nf_reinject") || location.contains("nfqnl_") {
+        Some(Dropper::Reader)
+    } else {
+        (reason == "NETFILTER_DROP").then_some(Dropper::Verdict)
+    }
+}
+
+/// Whether a rule answers what it stops.
+pub(super) fn rejects(fitting: &Fitting) -> bool {
+    matches!(
+        fitting.action,
+        Action::RejectWithReset | Action::RejectWithIcmp { .. }
+    )
+}
+
+/// Whether a rejection by this rule can have come about although nothing was seen of it. A reset
+/// would have reached nginx. Whatever `icmp_send` sends over IPv4 is seen, and what it keeps back
+/// to limit its rate is never kept back on loopback (`icmpv4_xrlim_allow`).
+pub(super) fn may_reject_unheard(case: &Case, fitting: &Fitting) -> bool {
+    let Action::RejectWithIcmp { icmp } = fitting.action else {
+        return false;
+    };
+    let loopback = addresses::target(case).is_some_and(|to| addresses::is_loopback(to.ip()));
+    icmp.v6 || !loopback || is_unavailable(&case.coverage, Observation::IcmpSent)
 }
 
 /// A drop whose reason speaks of the neighbour table, such as `NEIGH_FAILED`.
@@ -94,20 +148,32 @@ pub(super) fn neighbour_drop(case: &Case) -> Option<(Netns, bool)> {
 
 /// An ICMP error that this host sent about the attempt.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct IcmpSent {
+pub(super) struct IcmpSent<'c> {
     pub netns: Netns,
     pub icmp: Icmp,
     pub hook: Option<Hook>,
+    pub segment: Segment,
+    pub circumstances: Option<&'c Circumstances>,
 }
 
 /// ICMP errors that this host sent and that end a connection attempt, in time order.
-pub(super) fn icmp_sent(case: &Case) -> impl DoubleEndedIterator<Item = IcmpSent> {
+pub(super) fn icmp_sent(case: &Case) -> impl DoubleEndedIterator<Item = IcmpSent<'_>> {
     case.timeline
         .iter()
-        .filter_map(|observed| match observed.fact {
+        .filter_map(|observed| match &observed.fact {
             Fact::IcmpSent {
-                netns, icmp, hook, ..
-            } => icmp::errno(icmp).map(|_| IcmpSent { netns, icmp, hook }),
+                netns,
+                icmp,
+                hook,
+                segment,
+                circumstances,
+            } => icmp::errno(*icmp).map(|_| IcmpSent {
+                netns: *netns,
+                icmp: *icmp,
+                hook: *hook,
+                segment: *segment,
+                circumstances: circumstances.as_ref(),
+            }),
             _ => None,
         })
 }

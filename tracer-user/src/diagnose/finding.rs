@@ -2,6 +2,7 @@
 
 use crate::case::{Death, KernelTime, Listener};
 use crate::diagnose::coverage::Observation;
+use crate::event::Rule;
 use crate::verdict::{Code, Confidence, RuledOut};
 
 /// A cause that fits, with everything that it has to say.
@@ -21,6 +22,7 @@ pub(super) struct Finding {
     pub listener: Option<Listener>,
     pub ended: Option<(KernelTime, Death)>,
     pub candidates: Vec<Listener>,
+    pub rule: Option<Rule>,
 }
 
 /// A sentence of evidence with its place in time.
@@ -45,6 +47,7 @@ impl Finding {
             listener: None,
             ended: None,
             candidates: Vec::new(),
+            rule: None,
         }
     }
 

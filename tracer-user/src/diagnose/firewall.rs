@@ -1,30 +1,36 @@
-//! What both firewall causes say: where it happened, who listens behind it, how to find the rule.
+//! What both firewall causes say: which rule did it, who listens behind it, what lets the flow
+//! pass.
+
+mod fix;
+mod managers;
+mod rule;
+mod suspects;
+mod translation;
 
 use crate::case::{Case, Family, Hook, Netns};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, wording};
 use crate::verdict::{Code, Confidence};
 
-/// A place in the packet filter.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub netns: Netns,
-    pub hook: Option<Hook>,
-}
+use fix::Flow;
+pub(super) use suspects::{Did, Incident, Suspects};
+pub(super) use translation::translator;
 
-/// A firewall finding: `did` is what netfilter did, such as "dropped the SYN".
-pub(super) fn finding(case: &Case, code: Code, place: Place, did: &str) -> Finding {
+/// A firewall finding: `did` is what the rule did, such as `dropped the SYN`.
+pub(super) fn finding(
+    case: &Case,
+    code: Code,
+    incident: &Incident,
+    suspects: &Suspects,
+    did: &str,
+) -> Finding {
     // At the other hooks the packet may still be on its way to another namespace.
-    let arrived = (place.hook == Some(Hook::Input)).then_some(place.netns);
+    let arrived = (incident.hook == Some(Hook::Input)).then_some(incident.netns);
     let listener = addresses::covering_listener(case, arrived);
     let behind = listener.map_or_else(String::new, |listener| {
         format!("; {} is listening", wording::owner(&listener.owners))
     });
-    let summary = format!(
-        "netfilter {did} in {} of {}{behind}",
-        wording::hook(place.hook),
-        wording::namespace(case, place.netns)
-    );
+    let summary = format!("{}{behind}", sentence(case, incident, suspects, did));
     let finding = Finding::new(code, Confidence::Certain, summary)
         .with(listener, |finding, listener| {
             finding
@@ -36,11 +42,136 @@ pub(super) fn finding(case: &Case, code: Code, place: Place, did: &str) -> Findi
                 .rule_out(Code::NoListener, "a socket listens on the target address")
                 .listener(Some(listener))
         })
-        .when(place.hook.is_none(), |finding| {
-            finding.missing("the netfilter hook: the kernel's stack did not tell it")
+        .when(
+            incident.hook.is_none() && suspects.fitting.is_empty(),
+            |finding| finding.missing("the netfilter hook: the kernel's stack did not tell it"),
+        );
+    named(case, incident, suspects, finding)
+}
+
+/// Who did what, and where.
+fn sentence(case: &Case, incident: &Incident, suspects: &Suspects, did: &str) -> String {
+    let namespace = wording::namespace(case, incident.netns);
+    match (suspects.only(), suspects.fitting.first()) {
+        (Some(only), _) if incident.netns == case.worker.netns => {
+            format!("{} {did}", rule::words(only))
+        }
+        (Some(only), _) => format!("{} {did} in {namespace}", rule::words(only)),
+        (None, best) => {
+            let likeliest = best.map_or_else(String::new, |best| {
+                format!(", most likely by {}", rule::words(best))
+            });
+            format!(
+                "netfilter {did} in {} of {namespace}{likeliest}",
+                wording::hook(incident.hook)
+            )
+        }
+    }
+}
+
+/// Names the rule, as far as the suspects allow.
+fn named(case: &Case, incident: &Incident, suspects: &Suspects, finding: Finding) -> Finding {
+    let Some((best, others)) = suspects.fitting.split_first() else {
+        let finding = unnamed(suspects, finding);
+        return with_rules_to_read(case, incident.netns, finding);
+    };
+    let mut finding = finding;
+    if !others.is_empty() || !suspects.read_in_full() {
+        finding.confidence = Confidence::Probable;
+    }
+    finding.rule = rule::rule(suspects, incident.netns);
+    let hook = suspects.hook_of(best).unwrap_or(Hook::Input);
+    let flow = Flow::of(incident.segment, incident.answer);
+    let finding = finding
+        .because(reading_of(best))
+        .with(managers::of(best), |finding, manager| {
+            finding.because(format!(
+                "that rule is {}'s, which puts it back {}",
+                manager.name, manager.puts_back
+            ))
         })
-        .missing("which rule or policy it was: the evidence names the hook, not the rule");
-    with_rules_to_read(case, place.netns, finding)
+        .with(best.counted.filter(|packets| *packets > 0), |finding, packets| {
+            finding.because(format!(
+                "its counter rose by {packets} between the reading before the packet and the one after it"
+            ))
+        })
+        .when(!others.is_empty(), |finding| {
+            undecided(suspects, finding)
+        });
+    let steps = fix::steps(case, best, &flow, hook, incident.netns);
+    let finding = gaps(suspects, finding);
+    let finding = steps.into_iter().fold(finding, Finding::fix);
+    if others.is_empty() {
+        finding
+    } else {
+        with_rules_to_read(case, incident.netns, finding)
+    }
+}
+
+fn reading_of(fitting: &crate::case::Fitting) -> String {
+    let way = if fitting.base_chain == fitting.chain {
+        String::new()
+    } else {
+        format!(", to which chain {} leads", fitting.base_chain)
+    };
+    format!("{} reads `{}`{way}", rule::words(fitting), fitting.text)
+}
+
+/// Says why several rules are left.
+fn undecided(suspects: &Suspects, finding: Finding) -> Finding {
+    let fitting = &suspects.fitting;
+    let finding = finding.missing(format!(
+        "which of {} rules it was: each of them fits what was seen",
+        fitting.len()
+    ));
+    let finding = suspects
+        .readings
+        .iter()
+        .flat_map(|reading| &reading.doubts)
+        .fold(finding, |finding, doubt| {
+            finding.missing(format!("undecided: {doubt}"))
+        });
+    finding.when(
+        fitting.iter().any(|fitting| fitting.counted.is_none()),
+        |finding| finding.missing("counters in these rules, read before and after, would tell"),
+    )
+}
+
+/// Says why no rule is left although the kernel saw one act.
+fn unnamed(suspects: &Suspects, finding: Finding) -> Finding {
+    let finding = finding
+        .missing("which rule or policy it was: the evidence names the hook, not the rule")
+        .when(
+            !suspects.readings.is_empty() && suspects.read_in_full(),
+            |finding| {
+                finding.missing(
+                    "a rule that fits: the rules as they stand now explain nothing of the kind",
+                )
+            },
+        );
+    let finding = suspects
+        .readings
+        .iter()
+        .flat_map(|reading| &reading.doubts)
+        .fold(finding, |finding, doubt| {
+            finding.missing(format!("undecided: {doubt}"))
+        });
+    gaps(suspects, finding)
+}
+
+/// Says what could not be read as it stood.
+fn gaps(suspects: &Suspects, finding: Finding) -> Finding {
+    let changed = suspects.readings.iter().any(|reading| reading.changed);
+    let finding = finding.when(changed, |finding| {
+        finding.missing("the rules as they stood then: they were changed before they could be read")
+    });
+    suspects
+        .readings
+        .iter()
+        .flat_map(|reading| &reading.unread)
+        .fold(finding, |finding, what| {
+            finding.missing(format!("unread: {what}"))
+        })
 }
 
 /// How to list the rules of all hooks and tables with their counters. `nft` and the usual

@@ -1,11 +1,15 @@
 //! `firewall-drop`: netfilter on this host swallowed the SYN or the answer to it.
 
-use crate::case::{Case, Family};
+use crate::case::{Action, Case, Family, Fitting};
 use crate::diagnose::coverage::Observation;
-use crate::diagnose::evidence::{self, FilterDrop};
+use crate::diagnose::evidence::{self, Dropper, FilterDrop, rejects};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::firewall::{self, Place};
+use crate::diagnose::firewall::{self, Did, Incident, Suspects};
 use crate::verdict::{Code, Confidence};
+
+mod neighbour;
+
+pub(super) use neighbour::neighbour_filtered;
 
 /// `tcp_v6_err` keeps an ICMP error soft until the SYN is sent again, which is after one second.
 const FIRST_RETRANSMISSION_NS: u64 = 1_000_000_000;
@@ -15,30 +19,55 @@ pub(super) fn firewall_drop(case: &Case) -> Option<Finding> {
         return None;
     }
     let dropped = evidence::filter_drops(case).next_back()?;
-    let place = Place {
-        netns: dropped.netns,
-        hook: dropped.hook,
-    };
-    let finding = firewall::finding(case, Code::FirewallDrop, place, &what(dropped))
-        .rule_out(
-            Code::NoAnswer,
-            "the packet was dropped on this host, and the kernel says by what",
-        )
-        .rule_out(
+    let incident = dropped.incident(match dropped.by {
+        Dropper::Verdict => Did::Dropped,
+        Dropper::UnreadQueue | Dropper::Reader => Did::Queued,
+    });
+    let suspects = suspects(case, &incident);
+    let sure = suspects
+        .only()
+        .is_some_and(|only| only.action == Action::Drop);
+    let finding = firewall::finding(
+        case,
+        Code::FirewallDrop,
+        &incident,
+        &suspects,
+        &what(dropped),
+    )
+    .rule_out(
+        Code::NoAnswer,
+        "the packet was dropped on this host, and the kernel says by what",
+    )
+    .when(suspects.fitting.iter().all(|fitting| !rejects(fitting)), |finding| {
+        finding.rule_out(
             Code::FirewallReject,
             "nothing was sent back to nginx: no reset and no ICMP error",
         )
-        .when(refused_behind(case), |finding| {
-            finding.because("nothing listens there either: the kernel had answered the SYN with a reset, which was dropped on its way back")
-        })
-        .when(dropped.queued, |finding| {
-            finding.fix("start the program that reads the NFQUEUE, or add --queue-bypass to the rule")
-        });
-    Some(if maybe_soft(case) {
+    })
+    .when(refused_behind(case), |finding| {
+        finding.because("nothing listens there either: the kernel had answered the SYN with a reset, which was dropped on its way back")
+    })
+    .when(dropped.by == Dropper::UnreadQueue && suspects.fitting.is_empty(), |finding| {
+        finding.fix("start the program that reads the NFQUEUE, or add --queue-bypass to the rule")
+    });
+    Some(if maybe_soft(case) && !sure {
         finding.relies_on(&[Observation::IcmpReceived])
     } else {
         finding
     })
+}
+
+/// Rules that drop, and those that reject where their answer can have failed to be sent or seen.
+/// What rejects an answer to nginx answers the other side: to nginx that is a drop.
+fn suspects<'c>(case: &'c Case, incident: &Incident) -> Suspects<'c> {
+    if incident.did != Did::Dropped {
+        return Suspects::of(case, incident);
+    }
+    let stops = |fitting: &Fitting| match fitting.action {
+        Action::Drop | Action::Other { .. } => true,
+        _ => rejects(fitting) && (incident.answer || evidence::may_reject_unheard(case, fitting)),
+    };
+    Suspects::that(case, incident, stops)
 }
 
 fn what(dropped: FilterDrop) -> String {
@@ -47,10 +76,12 @@ fn what(dropped: FilterDrop) -> String {
     } else {
         format!("the SYN to {}", dropped.segment.to)
     };
-    if dropped.queued {
-        format!("queued {packet} for a program that does not read, and so dropped it")
-    } else {
-        format!("dropped {packet}")
+    match dropped.by {
+        Dropper::Verdict => format!("dropped {packet}"),
+        Dropper::UnreadQueue => {
+            format!("queued {packet} for a program that does not read, and so dropped it")
+        }
+        Dropper::Reader => format!("queued {packet} for a program, which had it dropped"),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `firewall-reject`: netfilter on this host answered the SYN with a reset or an ICMP error.
 
-use crate::case::{Case, Fact};
-use crate::diagnose::evidence::{self, FilterDrop, IcmpSent};
+use crate::case::{Action, Case, Fact, Icmp};
+use crate::diagnose::coverage::{Observation, is_unavailable};
+use crate::diagnose::evidence::{self, Dropper, FilterDrop, IcmpSent, rejects};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::firewall::{self, Place};
+use crate::diagnose::firewall::{self, Did, Incident, Suspects};
 use crate::diagnose::{addresses, icmp, wording};
 use crate::verdict::{Code, Confidence};
 
@@ -11,8 +12,11 @@ pub(super) fn firewall_reject(case: &Case) -> Option<Finding> {
     if evidence::refusal(case).is_some_and(|refusal| refusal.confidence == Confidence::Certain) {
         return None;
     }
-    let dropped = evidence::filter_drops(case).rfind(|dropped| !dropped.answer && !dropped.queued);
-    rejected_by_icmp(case, dropped).or_else(|| rejected_by_answer(case, dropped?))
+    let dropped = evidence::filter_drops(case)
+        .rfind(|dropped| !dropped.answer && dropped.by == Dropper::Verdict);
+    rejected_by_icmp(case, dropped)
+        .or_else(|| rejected_by_answer(case, dropped?))
+        .or_else(|| rejected_unheard(case, dropped?))
 }
 
 /// The ICMP error was sent from within a hook, or where netfilter freed the SYN, or is one that
@@ -22,15 +26,24 @@ fn rejected_by_icmp(case: &Case, dropped: Option<FilterDrop>) -> Option<Finding>
         .rev()
         .find(|sent| sent.hook.is_some() || filtered_in(dropped, *sent))
         .or_else(|| evidence::icmp_sent(case).rfind(|sent| icmp::only_filters_send(sent.icmp)))?;
-    let known = sent.hook.is_some() || filtered_in(dropped, sent);
-    let place = Place {
+    let dropped = dropped.filter(|dropped| dropped.netns == sent.netns);
+    let known = sent.hook.is_some() || dropped.is_some();
+    let incident = Incident {
         netns: sent.netns,
         hook: sent.hook.or(dropped.and_then(|dropped| dropped.hook)),
+        answer: false,
+        did: Did::Icmp(sent.icmp),
+        segment: sent.segment,
+        circumstances: sent
+            .circumstances
+            .or(dropped.and_then(|dropped| dropped.circumstances)),
     };
+    let suspects = Suspects::of(case, &incident);
     let mut finding = firewall::finding(
         case,
         Code::FirewallReject,
-        place,
+        &incident,
+        &suspects,
         &format!(
             "rejected the SYN to {} with {}",
             target(case),
@@ -38,7 +51,7 @@ fn rejected_by_icmp(case: &Case, dropped: Option<FilterDrop>) -> Option<Finding>
         ),
     );
     if !known {
-        finding.confidence = Confidence::Probable;
+        finding.confidence = finding.confidence.min(Confidence::Probable);
         finding = finding.because(
             "only a packet filter answers TCP with this ICMP error; the kernel's own paths do not",
         );
@@ -52,21 +65,22 @@ fn rejected_by_icmp(case: &Case, dropped: Option<FilterDrop>) -> Option<Finding>
 /// The SYN was freed by netfilter, and nginx heard an answer that no TCP stack here sent.
 fn rejected_by_answer(case: &Case, dropped: FilterDrop) -> Option<Finding> {
     let errno = evidence::answered_errno(case);
-    let place = Place {
-        netns: dropped.netns,
-        hook: dropped.hook,
-    };
     let reset = evidence::reset_received(case) && errno == Some(libc::ECONNREFUSED);
-    let answer = match (reset, received(case), errno) {
-        (true, _, _) => "a TCP reset".to_owned(),
-        (false, Some(words), _) => words,
-        (false, None, Some(errno)) => format!("what nginx saw as {}", wording::errno_name(errno)),
+    let (did, answer) = match (reset, received(case), errno) {
+        (true, _, _) => (Did::Reset, "a TCP reset".to_owned()),
+        (false, Some(icmp), _) => (Did::Icmp(icmp), icmp::words(icmp)),
+        (false, None, Some(errno)) => (
+            Did::Answered(errno),
+            format!("what nginx saw as {}", wording::errno_name(errno)),
+        ),
         (false, None, None) => return None,
     };
+    let incident = dropped.incident(did);
     let finding = firewall::finding(
         case,
         Code::FirewallReject,
-        place,
+        &incident,
+        &Suspects::of(case, &incident),
         &format!("rejected the SYN to {} with {answer}", target(case)),
     )
     .rule_out(
@@ -83,6 +97,48 @@ fn rejected_by_answer(case: &Case, dropped: FilterDrop) -> Option<Finding> {
     })
 }
 
+/// Netfilter freed the SYN, nothing was seen to answer it, and every rule that fits rejects.
+fn rejected_unheard(case: &Case, dropped: FilterDrop) -> Option<Finding> {
+    if !evidence::ended_in_silence(case) {
+        return None;
+    }
+    let incident = dropped.incident(Did::Dropped);
+    let stopping = Suspects::that(case, &incident, |fitting| {
+        matches!(fitting.action, Action::Drop | Action::Other { .. }) || rejects(fitting)
+    });
+    let only_rejects = stopping.fitting.iter().all(|fitting| rejects(fitting));
+    if stopping.fitting.is_empty() || !only_rejects {
+        return None;
+    }
+    let did = format!(
+        "rejected the SYN to {}, and the rejection did not reach nginx",
+        target(case)
+    );
+    let finding = firewall::finding(case, Code::FirewallReject, &incident, &stopping, &did);
+    let resets = stopping
+        .fitting
+        .iter()
+        .any(|fitting| fitting.action == Action::RejectWithReset);
+    let unsent = dropped.segment.to.is_ipv4()
+        && !resets
+        && !is_unavailable(&case.coverage, Observation::IcmpSent);
+    let v6 = dropped.segment.to.ip().to_canonical().is_ipv6();
+    Some(
+        finding
+            .when(unsent, |finding| {
+                finding
+                    .because("its ICMP error was not sent: the kernel limits how many it sends to one address (net.ipv4.icmp_ratelimit), so some rejections look like drops")
+                    .fix("sysctl net.ipv4.icmp_ratelimit net.ipv4.icmp_msgs_per_sec")
+            })
+            .when(v6, |finding| {
+                finding.because("an ICMPv6 error is only noted while the first SYN waits, and the kernel limits how many it sends (net.ipv6.icmp.ratelimit): the rejection looks like a drop to nginx")
+            })
+            .when(resets, |finding| {
+                finding.missing("what became of the reset that the rule sends: nginx did not receive it")
+            }),
+    )
+}
+
 /// Says where nothing reached nginx although the rejection was answered.
 fn heard(case: &Case, finding: Finding) -> Finding {
     finding.when(evidence::ended_in_silence(case), |finding| {
@@ -94,12 +150,12 @@ fn filtered_in(dropped: Option<FilterDrop>, sent: IcmpSent) -> bool {
     dropped.is_some_and(|dropped| dropped.netns == sent.netns)
 }
 
-fn received(case: &Case) -> Option<String> {
+fn received(case: &Case) -> Option<Icmp> {
     case.timeline
         .iter()
         .rev()
         .find_map(|observed| match observed.fact {
-            Fact::IcmpReceived { icmp, .. } => icmp::errno(icmp).map(|_| icmp::words(icmp)),
+            Fact::IcmpReceived { icmp, .. } => icmp::errno(icmp).map(|_| icmp),
             _ => None,
         })
 }

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Ending, Fact, Observed};
 use crate::diagnose::finding::Because;
-use crate::diagnose::{addresses, evidence, icmp, surface, wording};
+use crate::diagnose::{addresses, evidence, icmp, neighbours, surface, wording};
 use crate::event::Surface;
 
 /// A timeline can repeat itself hundreds of times; this many different sentences are enough.
@@ -135,6 +135,7 @@ fn fact(case: &Case, observed: &Observed) -> Option<String> {
         Fact::IcmpReceived { from, icmp } => {
             format!("an ICMP error arrived from {from}: {}", icmp::words(*icmp))
         }
+        Fact::NeighbourPacketDropped { .. } => neighbour_packet(case, &observed.fact)?,
         Fact::Retransmitted { error } => retransmitted(*error),
         Fact::ClientClosed {
             client: Some(client),
@@ -172,6 +173,25 @@ fn dropped(case: &Case, fact: &Fact) -> Option<String> {
     };
     Some(format!(
         "the kernel freed {packet} in {}{place} ({reason})",
+        wording::namespace(case, *netns)
+    ))
+}
+
+fn neighbour_packet(case: &Case, fact: &Fact) -> Option<String> {
+    let Fact::NeighbourPacketDropped {
+        netns,
+        hook,
+        wanted,
+        answer,
+        ..
+    } = fact
+    else {
+        return None;
+    };
+    Some(format!(
+        "a packet filter freed {} in {} of {}",
+        neighbours::packet(*wanted, *answer),
+        wording::hook(*hook),
         wording::namespace(case, *netns)
     ))
 }

@@ -66,6 +66,13 @@ pub(super) fn neighbour_unreachable(case: &Case) -> Option<Finding> {
     Some(finished(case, netns, &hop, finding))
 }
 
+/// Whether the SYN waited, or may have waited, for the link-layer address of its next hop.
+pub(super) fn is_unresolved(case: &Case) -> bool {
+    let unanswered = evidence::ended_in_silence(case)
+        || evidence::answered_errno(case) == Some(libc::EHOSTUNREACH);
+    unanswered && proof(case).is_some()
+}
+
 /// The address that was asked for: the next hop where it is known, else the target.
 fn hop(case: &Case) -> String {
     match (unresolved(case), addresses::target(case)) {

@@ -16,9 +16,9 @@ const PATH: &str = "/proc/kallsyms";
 const LONGEST: u64 = 256 << 10;
 
 /// The functions that run a hook's rules on the packet they are given (`NF_HOOK` and its kin),
-/// for IPv4, IPv6, bridges that call the hooks of IP, and devices. Receiving in batches has
-/// functions of its own.
-const HOOKS: [(&str, Hook); 23] = [
+/// for IPv4, IPv6, ARP, bridges, bridges that call the hooks of IP, and devices. Receiving in
+/// batches has functions of its own.
+const HOOKS: [(&str, Hook); 37] = [
     ("__netif_receive_skb_core", Hook::Ingress),
     ("ip_rcv", Hook::Prerouting),
     ("ip_list_rcv", Hook::Prerouting),
@@ -26,38 +26,79 @@ const HOOKS: [(&str, Hook); 23] = [
     ("ipv6_rcv", Hook::Prerouting),
     ("ipv6_list_rcv", Hook::Prerouting),
     ("ip6_sublist_rcv", Hook::Prerouting),
+    ("br_handle_frame", Hook::Prerouting),
     ("br_nf_pre_routing", Hook::Prerouting),
     ("br_nf_pre_routing_ipv6", Hook::Prerouting),
     ("ip_local_deliver", Hook::Input),
     ("ip6_input", Hook::Input),
+    ("br_pass_frame_up", Hook::Input),
+    ("arp_rcv", Hook::Input),
     ("ip_forward", Hook::Forward),
     ("ip6_forward", Hook::Forward),
+    ("__br_forward", Hook::Forward),
     ("br_nf_forward_ip", Hook::Forward),
+    ("br_nf_forward_arp", Hook::Forward),
     ("br_nf_forward", Hook::Forward),
     ("__ip_local_out", Hook::Output),
+    ("ip_local_out", Hook::Output),
     ("__ip6_local_out", Hook::Output),
+    ("ip6_local_out", Hook::Output),
     ("ip6_xmit", Hook::Output),
+    ("ndisc_send_skb", Hook::Output),
+    ("arp_xmit", Hook::Output),
     ("ip_output", Hook::Postrouting),
     ("ip_mc_output", Hook::Postrouting),
     ("ip6_output", Hook::Postrouting),
+    ("br_forward_finish", Hook::Postrouting),
     ("br_nf_post_routing", Hook::Postrouting),
+    ("nf_hook_direct_egress", Hook::Egress),
+    ("nf_hook_egress", Hook::Egress),
+    ("nf_hook_ingress", Hook::Ingress),
+    ("nf_ingress", Hook::Ingress),
     ("__dev_queue_xmit", Hook::Egress),
 ];
 
-/// Functions in which packets of TCP are often freed, known by name from the start.
-const OTHERS: [&str; 12] = [
+/// Functions of packet filters: which of them stand on a stack tells the family and the tool of
+/// the rule.
+const FILTERS: [&str; 26] = [
+    "nf_hook_slow",
+    "nf_hook_slow_list",
     "nf_queue",
+    "nft_do_chain",
+    "nft_do_chain_inet",
+    "nft_do_chain_inet_ingress",
+    "nft_do_chain_ipv4",
+    "nft_do_chain_ipv6",
+    "nft_do_chain_bridge",
+    "nft_do_chain_netdev",
+    "nft_do_chain_arp",
+    "nft_reject_inet_eval",
+    "nft_reject_ipv4_eval",
+    "nft_reject_ipv6_eval",
+    "nft_reject_bridge_eval",
+    "nft_reject_netdev_eval",
+    "nft_target_eval_xt",
+    "nft_target_eval_bridge",
+    "reject_tg",
+    "reject_tg6",
+    "ipt_do_table",
+    "ip6t_do_table",
+    "arpt_do_table",
+    "ebt_do_table",
+    "br_nf_hook_thresh",
+    "nf_hook_run_bpf",
+];
+
+/// Functions in which packets of TCP are often freed, known by name from the start.
+const OTHERS: [&str; 8] = [
     "do_xdp_generic",
+    "ip6_pkt_drop",
     "ip_error",
     "tcp_v4_rcv",
     "tcp_v6_rcv",
     "tcp_v4_do_rcv",
     "tcp_v6_do_rcv",
     "tcp_rcv_state_process",
-    "nf_hook_slow",
-    "nft_do_chain",
-    "ipt_do_table",
-    "ip6t_do_table",
 ];
 
 /// The function that calls the rules of a hook, one after the other.
@@ -114,6 +155,15 @@ impl Kallsyms {
             .find_map(|function| function.hook)
     }
 
+    /// The functions of packet filters among the frames, the innermost first.
+    pub fn filters_in(&self, frames: &[u64]) -> impl Iterator<Item = &'static str> {
+        frames
+            .iter()
+            .filter_map(|frame| self.function(*frame))
+            .map(|function| function.name)
+            .filter(|name| FILTERS.contains(name) || name.starts_with("br_nf_"))
+    }
+
     /// The name of the function that `address` is in, where it is one of interest.
     pub fn name_of(&self, address: u64) -> Option<&'static str> {
         self.function(address).map(|function| function.name)
@@ -136,7 +186,12 @@ fn starts(file: impl BufRead) -> io::Result<Vec<Function>> {
     let wanted: HashMap<&str, (&'static str, Option<Hook>)> = HOOKS
         .into_iter()
         .map(|(name, hook)| (name, (name, Some(hook))))
-        .chain(OTHERS.into_iter().map(|name| (name, (name, None))))
+        .chain(
+            FILTERS
+                .into_iter()
+                .chain(OTHERS)
+                .map(|name| (name, (name, None))),
+        )
         .collect();
     let mut functions = Vec::new();
     each_function(file, |start, name| {

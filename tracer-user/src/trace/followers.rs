@@ -54,6 +54,7 @@ enum FactLikeness {
     ResetSent(Netns, Option<String>, std::net::SocketAddr),
     Dropped(Netns, String, Option<Hook>, bool, std::net::IpAddr),
     IcmpSent(Netns, Icmp, Option<Hook>),
+    NeighbourPacketDropped(Netns, Option<Hook>, std::net::IpAddr, bool),
     IcmpReceived(std::net::IpAddr, Icmp),
     Retransmitted(Option<i32>),
     ClientClosed,
@@ -143,6 +144,13 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::IcmpReceived { from, icmp } => FactLikeness::IcmpReceived(*from, *icmp),
             Fact::Retransmitted { error } => FactLikeness::Retransmitted(*error),
             Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
+            Fact::NeighbourPacketDropped {
+                netns,
+                hook,
+                wanted,
+                answer,
+                ..
+            } => FactLikeness::NeighbourPacketDropped(*netns, *hook, *wanted, *answer),
         })
         .collect()
 }

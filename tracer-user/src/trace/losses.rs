@@ -30,6 +30,11 @@ pub struct Losses {
 
 const RING: &str = "ring buffer";
 const MAPS: &str = "kernel maps";
+/// Such packets are told at a bounded rate: a scan of a network can make a filter drop thousands.
+const NEIGHBOURS: (&str, &str) = (
+    RING,
+    "packets of ARP or neighbour discovery that a packet filter dropped",
+);
 const KERNEL: &str = "kernel";
 const USER: &str = "user space";
 
@@ -39,6 +44,11 @@ impl Losses {
         let new = listed(&now, &self.told);
         self.told = now;
         new
+    }
+
+    /// Whether evidence about attempts of any kind may be missing.
+    pub fn bear_on_attempts(lost: &[Lost]) -> bool {
+        lost.iter().any(|lost| lost.what != NEIGHBOURS.1)
     }
 
     /// Everything since the beginning, with what the output lost.
@@ -116,6 +126,7 @@ fn described(index: usize) -> (&'static str, &'static str) {
         kind::LOG_LINE => (RING, "lines of error logs"),
         kind::CLIENT_CLOSED => (RING, "clients that left"),
         kind::SOCKET_CLOSED => (RING, "sockets closed"),
+        kind::NEIGHBOUR_DROPPED => NEIGHBOURS,
         _ => (RING, "changes of processes"),
     }
 }

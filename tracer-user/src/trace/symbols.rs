@@ -46,6 +46,11 @@ impl Symbols for KernelSymbols {
         self.get().hook_of(frames)
     }
 
+    fn filters(&self, frames: &[u64]) -> Vec<String> {
+        let filters = self.get().filters_in(frames);
+        filters.map(str::to_owned).collect()
+    }
+
     fn function(&self, address: u64) -> Option<String> {
         self.get().name_of(address).map(str::to_owned)
     }

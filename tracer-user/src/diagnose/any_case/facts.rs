@@ -51,6 +51,16 @@ pub(super) fn any_observed() -> BoxedStrategy<Observed> {
             icmp
         }),
         of(prop_oneof![-17..2i32, any::<i32>()]).prop_map(|error| Fact::Retransmitted { error }),
+        (any_netns(), any_hook(), any_address(), any::<bool>()).prop_map(
+            |(netns, hook, wanted, answer)| Fact::NeighbourPacketDropped {
+                netns,
+                hook,
+                wanted: wanted.ip(),
+                asker: None,
+                answer,
+                circumstances: Circumstances::default(),
+            }
+        ),
         of(any_address()).prop_map(|client| Fact::ClientClosed { client }),
     ];
     (any_time(), fact)

@@ -63,6 +63,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 route,
                 neighbour,
                 filterings: Vec::new(),
+                iptables: None,
                 tracked_to: None,
                 programs: Vec::new(),
                 ports,

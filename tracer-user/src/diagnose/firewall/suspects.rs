@@ -1,0 +1,186 @@
+//! Which rules can have done what the kernel saw.
+
+use crate::case::{
+    Action, Backend, Case, Circumstances, FilterFamily, Filtering, Fitting, Hook, Icmp, Netns,
+    Purpose, Segment,
+};
+use crate::diagnose::icmp;
+
+/// What netfilter did to one packet, as the kernel's evidence tells it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::diagnose) struct Incident<'c> {
+    pub netns: Netns,
+    pub hook: Option<Hook>,
+    /// The packet is an answer to nginx.
+    pub answer: bool,
+    pub did: Did,
+    pub segment: Segment,
+    pub circumstances: Option<&'c Circumstances>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::diagnose) enum Did {
+    /// The packet was freed, and nothing was seen to answer it.
+    Dropped,
+    /// The packet was queued for a program.
+    Queued,
+    /// nginx got a reset that no TCP stack here sent.
+    Reset,
+    /// An ICMP error was sent or received.
+    Icmp(Icmp),
+    /// Something made this error number of it.
+    Answered(i32),
+}
+
+/// The rules that are left once the evidence has spoken.
+#[derive(Debug, Default)]
+pub(in crate::diagnose) struct Suspects<'c> {
+    /// The likeliest first.
+    pub fitting: Vec<&'c Fitting>,
+    /// What was read about the incident's place; empty where nothing was.
+    pub readings: Vec<&'c Filtering>,
+}
+
+impl<'c> Suspects<'c> {
+    /// Those of an incident.
+    pub fn of(case: &'c Case, incident: &Incident) -> Self {
+        Self::that(case, incident, |fitting| {
+            agrees(&fitting.action, incident.did)
+        })
+    }
+
+    /// Those of an incident whose rules answer `wanted`, whatever their action.
+    pub fn that(case: &'c Case, incident: &Incident, wanted: impl Fn(&Fitting) -> bool) -> Self {
+        let readings: Vec<&Filtering> = case
+            .host
+            .filterings
+            .iter()
+            .filter(|filtering| is_about(filtering, incident))
+            .collect();
+        let mut fitting: Vec<&Fitting> = readings
+            .iter()
+            .flat_map(|filtering| &filtering.fitting)
+            .filter(|fitting| wanted(fitting))
+            .filter(|fitting| ran(fitting, incident.circumstances))
+            .collect();
+        keep_unless_none(&mut fitting, |fitting| !fitting.never_met);
+        by_counters(&mut fitting);
+        fitting.sort_by_key(|fitting| {
+            let unnamed = matches!(fitting.action, Action::Other { .. });
+            (unnamed, !fitting.certain)
+        });
+        Self { fitting, readings }
+    }
+
+    /// The one rule that is left.
+    pub fn only(&self) -> Option<&'c Fitting> {
+        match self.fitting[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// The hook at which one of them would have met the packet.
+    pub fn hook_of(&self, fitting: &Fitting) -> Option<Hook> {
+        let has = |filtering: &&&Filtering| {
+            let mut own = filtering.fitting.iter();
+            own.any(|one| std::ptr::eq(one, fitting))
+        };
+        self.readings
+            .iter()
+            .find(has)
+            .map(|filtering| filtering.hook)
+    }
+
+    /// The rules were read as they stood when the packet met them, all of them.
+    pub fn read_in_full(&self) -> bool {
+        self.readings
+            .iter()
+            .all(|filtering| !filtering.changed && filtering.unread.is_empty())
+    }
+}
+
+fn is_about(filtering: &Filtering, incident: &Incident) -> bool {
+    filtering.purpose == Purpose::Stopped
+        && filtering.netns == incident.netns
+        && filtering.answer == incident.answer
+        && incident.hook.is_none_or(|hook| hook == filtering.hook)
+}
+
+/// Whether a rule that does this can have done that.
+fn agrees(action: &Action, did: Did) -> bool {
+    match (action, did) {
+        (Action::Accept | Action::Translate { .. }, _) => false,
+        (Action::Other { .. }, _) => true,
+        (Action::Drop, Did::Dropped) => true,
+        (Action::Queue { .. }, Did::Queued) => true,
+        (Action::RejectWithReset, Did::Reset) => true,
+        (Action::RejectWithReset, Did::Answered(errno)) => errno == libc::ECONNREFUSED,
+        (Action::RejectWithIcmp { icmp }, Did::Icmp(seen)) => *icmp == seen,
+        (Action::RejectWithIcmp { icmp }, Did::Answered(errno)) => {
+            icmp::errno(*icmp) == Some(errno)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the functions on the kernel's stack are those that run such a rule. A stack without
+/// any excludes nothing: `nf_hook_slow` frees what legacy tables drop, and on kernels before
+/// `NF_DROP_REASON` what nft drops as well.
+fn ran(fitting: &Fitting, circumstances: Option<&Circumstances>) -> bool {
+    let functions = circumstances.map_or(&[][..], |known| known.functions.as_slice());
+    let on_stack = |names: &[&str]| {
+        functions
+            .iter()
+            .any(|function| names.contains(&function.as_str()))
+    };
+    let legacy = on_stack(&["ipt_do_table", "ip6t_do_table", "arpt_do_table"]);
+    let nft = functions
+        .iter()
+        .any(|function| function.starts_with("nft_do_chain"));
+    match fitting.backend {
+        Backend::IptablesLegacy => legacy || !nft,
+        Backend::Nft if on_stack(&["nft_target_eval_xt"]) => false,
+        Backend::Nft | Backend::IptablesNft => {
+            !legacy && (!nft || of_chain_type(fitting.family, functions))
+        }
+    }
+}
+
+/// The entry functions of nftables are one for each family of tables (`nft_chain_filter.c`).
+fn of_chain_type(family: FilterFamily, functions: &[String]) -> bool {
+    let mut entered = functions
+        .iter()
+        .filter_map(|function| function.strip_prefix("nft_do_chain_"))
+        .peekable();
+    if entered.peek().is_none() {
+        return true;
+    }
+    entered.any(|kind| {
+        match family {
+            FilterFamily::Ip => kind == "ipv4",
+            FilterFamily::Ip6 => kind == "ipv6",
+            // A chain of kind route or nat has the entry function of its packets' family.
+            FilterFamily::Inet => kind.starts_with("inet") || kind.starts_with("ipv"),
+            FilterFamily::Arp => kind == "arp",
+            FilterFamily::Bridge => kind == "bridge",
+            FilterFamily::Netdev => kind == "netdev",
+        }
+    })
+}
+
+/// A rule that counted something meanwhile excludes those that counted nothing.
+fn by_counters(fitting: &mut Vec<&Fitting>) {
+    if fitting
+        .iter()
+        .any(|fitting| fitting.counted.is_some_and(|packets| packets > 0))
+    {
+        fitting.retain(|fitting| fitting.counted != Some(0));
+    }
+}
+
+fn keep_unless_none(fitting: &mut Vec<&Fitting>, keep: impl Fn(&Fitting) -> bool) {
+    if fitting.iter().any(|fitting| keep(fitting)) {
+        fitting.retain(|fitting| keep(fitting));
+    }
+}

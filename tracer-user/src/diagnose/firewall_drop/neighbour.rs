@@ -1,0 +1,154 @@
+//! `firewall-drop` of a packet that is not nginx's: without ARP or neighbour discovery the SYN
+//! never leaves.
+
+use crate::case::Case;
+use crate::diagnose::coverage::Observation;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::neighbours::{self, Starved};
+use crate::diagnose::{addresses, evidence, neighbour_unreachable, wording};
+use crate::verdict::{Code, Confidence};
+
+/// A neighbour was not found, and this host's own filter had dropped what was to find it.
+pub(in crate::diagnose) fn neighbour_filtered(case: &Case) -> Option<Finding> {
+    match neighbours::of_next_hop(case) {
+        Some(starved) if neighbour_unreachable::is_unresolved(case) => Some(finding(
+            case,
+            starved,
+            confidence(case, starved),
+            &format!(
+                "the SYN to {} could not leave for {}",
+                wording::dialled(case),
+                starved.wanted
+            ),
+        )),
+        _ => answer_starved(case),
+    }
+}
+
+/// The SYN left, and whoever was to answer it could not find nginx's own address.
+fn answer_starved(case: &Case) -> Option<Finding> {
+    let starved = neighbours::of_nginx(case)?;
+    let quiet = evidence::ended_in_silence(case) && evidence::filter_drops(case).next().is_none();
+    let during = starved.at >= case.attempt.started;
+    let stuck = evidence::neighbour_drop(case).is_some_and(|(_, answer)| answer);
+    if !stuck && !(quiet && during) {
+        return None;
+    }
+    let confidence = match (stuck, addresses::is_on_this_host(case)) {
+        (true, _) => Confidence::Certain,
+        (false, true) => Confidence::Probable,
+        (false, false) => Confidence::Possible,
+    };
+    let consequence = format!(
+        "the answer of {} could not leave for {}",
+        wording::dialled(case),
+        starved.wanted
+    );
+    Some(
+        finding(case, starved, confidence, &consequence).when(!stuck, |finding| {
+            finding.missing("whether the answer waited for that address: it was not seen")
+        }),
+    )
+}
+
+fn confidence(case: &Case, starved: Starved) -> Confidence {
+    if starved.at >= case.attempt.started {
+        Confidence::Certain
+    } else {
+        Confidence::Probable
+    }
+}
+
+fn finding(case: &Case, starved: Starved, confidence: Confidence, consequence: &str) -> Finding {
+    let own = |command: &str| wording::in_namespace(case, starved.netns, command);
+    let finding = Finding::new(
+        Code::FirewallDrop,
+        confidence,
+        format!(
+            "a packet filter dropped {} in {} of {}: {consequence}",
+            neighbours::packet(starved.wanted, starved.answer),
+            wording::hook(starved.hook),
+            wording::namespace(case, starved.netns)
+        ),
+    )
+    .relies_on(&[Observation::PacketDrop])
+    .when(starved.answer, |finding| {
+        finding.because(format!(
+            "{} is there: it answered, and its answer was dropped",
+            starved.wanted
+        ))
+    })
+    .when(!starved.answer, |finding| {
+        finding.missing(format!(
+            "whether {} would answer: the question did not reach it",
+            starved.wanted
+        ))
+    })
+    .rule_out(
+        Code::NeighbourUnreachable,
+        "the neighbour's silence is this host's own doing",
+    )
+    .rule_out(Code::NoAnswer, "the packet was dropped on this host")
+    .missing("which rule or policy it was: the evidence names the hook, not the rule")
+    .fix(own("nft -a list ruleset"));
+    if starved.wanted.is_ipv4() {
+        finding
+            .fix(own("arptables-legacy -L -n -v --line-numbers"))
+            .fix(own("ebtables-legacy -L --Lc"))
+    } else {
+        finding
+            .fix(own("ip6tables-save -c"))
+            .fix(own("ip6tables-legacy-save -c"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::case::*;
+    use crate::diagnose::diagnose;
+    use crate::diagnose::example::*;
+    use crate::verdict::{Code, Confidence};
+
+    const SYN_WAITS: Fact = Fact::Retransmitted { error: Some(-16) };
+
+    fn arp_drop(wanted: &str, answer: bool) -> Fact {
+        Fact::NeighbourPacketDropped {
+            netns: OWN,
+            hook: Some(Hook::Output),
+            wanted: wanted.parse().expect("an address"),
+            asker: None,
+            answer,
+            circumstances: Circumstances::default(),
+        }
+    }
+
+    #[test]
+    fn a_filter_that_eats_arp_is_told_from_a_neighbour_that_is_gone() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        case.timeline = vec![
+            observed(30, arp_drop("10.99.1.2", false)),
+            observed(1_000_000, SYN_WAITS),
+        ];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::FirewallDrop, Confidence::Certain)
+        );
+        assert!(verdict.summary.contains("ARP request for 10.99.1.2"));
+        assert!(verdict.summary.contains("output hook"));
+        case.timeline[0] = observed(30, arp_drop("10.99.1.77", false));
+        assert_eq!(diagnose(&case).verdict.code, Code::NeighbourUnreachable);
+    }
+
+    #[test]
+    fn arp_that_was_dropped_for_a_neighbour_that_is_known_explains_nothing() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "reachable"));
+        case.timeline = vec![
+            observed(30, arp_drop("10.99.1.2", true)),
+            observed(1_000_000, Fact::Retransmitted { error: Some(0) }),
+        ];
+        assert_eq!(diagnose(&case).verdict.code, Code::NoAnswer);
+    }
+}
