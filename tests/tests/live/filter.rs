@@ -1,9 +1,12 @@
 //! Packet filters of every kind in front of healthy listeners: the rule that did it is named, and
 //! no other that looks like it. Each scene puts many upstreams behind one ruleset.
 
+mod choice;
 mod conditions;
 mod hooks;
+mod iptables;
 mod kinds;
+mod places;
 
 use anyhow::{Context, Result};
 use whyrefused_tests::backend::Backend;
