@@ -18,6 +18,7 @@ pub mod neighbours;
 pub mod netlink;
 pub mod netns;
 pub mod owners;
+pub mod packet_filter;
 pub mod ports;
 pub mod procfile;
 pub mod routes;

@@ -1,5 +1,9 @@
 //! A packet as far as it is known.
 
+mod seen;
+
+pub use seen::Seen;
+
 use std::net::SocketAddr;
 
 /// A TCP segment at a hook. What is `None` is not known.
@@ -7,6 +11,10 @@ use std::net::SocketAddr;
 pub struct Packet {
     pub from: SocketAddr,
     pub to: SocketAddr,
+    /// The namespace owns the address of `from`; null where not known.
+    pub from_local: Option<bool>,
+    /// The same of `to`.
+    pub to_local: Option<bool>,
     /// The flag byte of the TCP header.
     pub flags: u8,
     pub sequence: u32,

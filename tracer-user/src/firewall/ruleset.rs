@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::case::{Backend, FilterFamily as Family, Hook, Netns};
 use crate::firewall::expression::{Expression, Verdict};
+use crate::firewall::ip_set::IpSets;
 
 /// Every table of a namespace, of nftables and of legacy iptables.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,6 +13,8 @@ pub struct Ruleset {
     /// Generation of the nftables part (`NFT_MSG_GETGEN`), null where there is none.
     pub generation: Option<u32>,
     pub tables: Vec<Table>,
+    /// The sets that `-m set` of iptables refers to.
+    pub ip_sets: IpSets,
     /// What could not be read, in words.
     pub unread: Vec<String>,
 }

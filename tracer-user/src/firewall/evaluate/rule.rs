@@ -1,0 +1,342 @@
+//! One expression of a rule.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::case::{Action, Hook};
+use crate::firewall::expression::{Expression, Register, Verdict};
+use crate::firewall::ruleset::Table;
+use crate::firewall::truth::Truth;
+
+use super::bits::{Bits, Word, known};
+use super::carried::{Carried, Tracking};
+use super::iptables::{self, TargetEffect};
+use super::load::{Loaded, base_name};
+use super::lookup::{Lookups, undecided};
+use super::registers::Registers;
+use super::scene::{Entry, Scene};
+use super::{conntrack, fib, meta, operations, payload};
+
+/// What an expression comes to.
+#[derive(Debug)]
+pub enum Step<'r> {
+    /// It holds, and the next one is due; where not, the rule ends here.
+    Holds(Truth),
+    /// One of these verdicts, if it holds.
+    Decides {
+        holds: Truth,
+        verdicts: Vec<&'r Verdict>,
+    },
+    /// The rules end here; where not `surely`, the next expression can follow instead.
+    Ends { action: Action, surely: bool },
+}
+
+/// A rule at work.
+pub struct Execution<'r, 'w> {
+    pub table: &'r Table,
+    pub scene: &'w Scene,
+    pub lookups: &'w mut Lookups<'r>,
+    pub registers: &'w mut Registers<'r>,
+    /// What the last expression that was not decided asks for.
+    pub cause: &'r str,
+}
+
+impl<'r> Execution<'r, '_> {
+    pub fn step(&mut self, expression: &'r Expression, carried: &mut Carried) -> Step<'r> {
+        match expression {
+            Expression::Payload { .. }
+            | Expression::Meta { .. }
+            | Expression::Conntrack { .. }
+            | Expression::Fib { .. }
+            | Expression::Unknowable { .. }
+            | Expression::Immediate { .. } => Step::Holds(self.load(expression, carried)),
+            Expression::Lookup { .. } => self.lookup(expression),
+            Expression::Verdict(verdict) => Step::Decides {
+                holds: Truth::Yes,
+                verdicts: vec![verdict],
+            },
+            Expression::Terminal(action) => Step::Ends {
+                action: action.clone(),
+                surely: true,
+            },
+            Expression::Nat {
+                destination,
+                redirect,
+                address,
+                port,
+            } => Step::Ends {
+                action: self.translation(*destination, *redirect, *address, *port),
+                surely: true,
+            },
+            Expression::Target(target) => self.target(target, carried),
+            _ => Step::Holds(self.condition(expression, carried)),
+        }
+    }
+
+    fn load(&mut self, expression: &'r Expression, carried: &Carried) -> Truth {
+        let scene = self.scene;
+        let (loaded, to, origin) = match expression {
+            Expression::Payload {
+                base,
+                offset,
+                length,
+                to,
+            } => {
+                let loaded = payload::payload(scene, *base, *offset, *length);
+                (loaded, *to, base_name(*base))
+            }
+            Expression::Meta { key, to } => {
+                (meta::meta(scene, carried, *key), *to, meta::key_name(*key))
+            }
+            Expression::Conntrack { key, direction, to } => {
+                let loaded = conntrack::conntrack(scene, carried, *key, *direction);
+                (loaded, *to, conntrack::key_name(*key))
+            }
+            Expression::Fib { result, flags, to } => {
+                (fib::fib(scene, *result, *flags), *to, "a routing table")
+            }
+            Expression::Unknowable { name, to, length } => (
+                Loaded::perhaps((*length as usize).min(64)),
+                *to,
+                name.as_str(),
+            ),
+            Expression::Immediate { data, to } => (Loaded::value(data), *to, "a constant"),
+            _ => return Truth::Unknown,
+        };
+        self.registers.load(to, &loaded.bytes, origin);
+        self.note(loaded.succeeds, origin)
+    }
+
+    /// Keeps the cause of what is not known.
+    fn note(&mut self, truth: Truth, cause: &'r str) -> Truth {
+        if truth == Truth::Unknown {
+            self.cause = cause;
+        }
+        truth
+    }
+
+    fn condition(&mut self, expression: &'r Expression, carried: &mut Carried) -> Truth {
+        match expression {
+            Expression::Compare {
+                operator,
+                from,
+                data,
+            } => {
+                let holds = operations::compares(self.registers, *operator, *from, data);
+                self.note(holds, self.registers.unknown_origin(*from, data.len()))
+            }
+            Expression::Range {
+                negated,
+                from,
+                low,
+                high,
+            } => {
+                let holds = operations::in_range(self.registers, *negated, *from, low, high);
+                self.note(holds, self.registers.unknown_origin(*from, low.len()))
+            }
+            Expression::Mask { .. } | Expression::Shift { .. } | Expression::SwapBytes { .. } => {
+                self.operate(expression);
+                Truth::Yes
+            }
+            Expression::Header(header) => {
+                let holds = iptables::header(header, &self.scene.packet);
+                self.note(holds, "the interface")
+            }
+            Expression::Match(extension) => {
+                let holds = iptables::matches(extension, &self.scene.packet);
+                self.note(holds, &extension.name)
+            }
+            Expression::Sometimes { name } | Expression::Unknown { name } => {
+                self.note(Truth::Unknown, name)
+            }
+            Expression::UpdateSet { statements, .. } => {
+                match statements.iter().find_map(undecided) {
+                    Some(name) => self.note(Truth::Unknown, name),
+                    None => Truth::Yes,
+                }
+            }
+            _ => {
+                self.change(expression, carried);
+                Truth::Yes
+            }
+        }
+    }
+
+    fn operate(&mut self, expression: &Expression) {
+        let registers = &mut *self.registers;
+        match expression {
+            Expression::Mask {
+                from,
+                to,
+                mask,
+                xor,
+            } => operations::mask(registers, *from, *to, mask, xor),
+            Expression::Shift {
+                from,
+                to,
+                length,
+                left,
+                bits,
+            } => operations::shift(registers, *from, *to, *length, *left, *bits),
+            Expression::SwapBytes {
+                from,
+                to,
+                length,
+                size,
+            } => operations::swap_bytes(registers, *from, *to, *length, *size),
+            _ => {}
+        }
+    }
+
+    /// Statements that change what later rules look at.
+    fn change(&mut self, expression: &Expression, carried: &mut Carried) {
+        match expression {
+            Expression::SetMark { from } => carried.mark = self.word(*from),
+            Expression::SetConntrack { key, from } if *key == conntrack::MARK => {
+                let value = self.word(*from);
+                // `nft_ct_set_eval` changes nothing where there is no entry.
+                match self.scene.entry(carried) {
+                    Entry::Is(_) => carried.connection_mark = value,
+                    Entry::Absent { .. } => {}
+                    Entry::Unknown => {
+                        carried.connection_mark = carried.connection_mark.join(value);
+                    }
+                }
+            }
+            // `nft_notrack_eval` leaves a packet alone that has its entry.
+            Expression::Statement { name } if name == "notrack" => {
+                match self.scene.entry(carried) {
+                    Entry::Is(_) => {}
+                    Entry::Absent { .. } => carried.tracking = Tracking::Untracked,
+                    Entry::Unknown => carried.tracking = Tracking::Unknown,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn word(&self, from: Register) -> Word {
+        let bytes = self.registers.read(from, 4);
+        Word(bytes.try_into().unwrap_or([Bits::UNKNOWN; 4]))
+    }
+
+    fn lookup(&mut self, expression: &'r Expression) -> Step<'r> {
+        let Expression::Lookup {
+            set,
+            from,
+            to,
+            verdict,
+            negated,
+        } = expression
+        else {
+            return Step::Holds(Truth::Unknown);
+        };
+        let Some(set) = self.table.sets.get(set) else {
+            return Step::Holds(self.note(Truth::Unknown, "a set that was not read"));
+        };
+        let registers = &*self.registers;
+        let found = self
+            .lookups
+            .find(set, |length| registers.read(*from, length).to_vec());
+        let mut holds = found.contained;
+        if holds == Truth::Unknown {
+            let key = registers.unknown_origin(*from, set.key_length as usize);
+            self.cause = if set.changes {
+                "a set that changes"
+            } else {
+                key
+            };
+        }
+        if *negated {
+            return Step::Holds(holds.not());
+        }
+        if let Some(name) = found.undecided_statement() {
+            holds = self.note(holds.and(Truth::Unknown), name);
+        }
+        if let Some(to) = to {
+            self.registers.load(*to, &found.data(), "a map's value");
+        }
+        if *verdict {
+            if found.verdicts().len() > 1 {
+                self.cause = self
+                    .registers
+                    .unknown_origin(*from, set.key_length as usize);
+            }
+            return Step::Decides {
+                holds,
+                verdicts: found.verdicts(),
+            };
+        }
+        Step::Holds(holds)
+    }
+
+    fn target(
+        &mut self,
+        target: &'r crate::firewall::expression::Extension,
+        carried: &mut Carried,
+    ) -> Step<'r> {
+        match iptables::target(target, &self.scene.packet) {
+            TargetEffect::Ends(action) => Step::Ends {
+                action,
+                surely: true,
+            },
+            TargetEffect::Continues => Step::Holds(Truth::Yes),
+            TargetEffect::SetsMark { value, mask } => {
+                carried.mark = carried.mark.replace(value, mask);
+                Step::Holds(Truth::Yes)
+            }
+            TargetEffect::Unknown => {
+                self.cause = &target.name;
+                carried.mark = Word::UNKNOWN;
+                Step::Ends {
+                    action: Action::Other {
+                        name: target.name.clone(),
+                    },
+                    surely: false,
+                }
+            }
+        }
+    }
+
+    /// `nft_nat_eval`, `nft_redir_eval`; the translation of a source is no end of a way.
+    fn translation(
+        &self,
+        destination: bool,
+        redirect: bool,
+        address: Option<Register>,
+        port: Option<Register>,
+    ) -> Action {
+        if !destination && !redirect {
+            return Action::Accept;
+        }
+        let to = self.scene.packet.to;
+        let port = match port {
+            Some(register) => known(self.registers.read(register, 2))
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u16::from_be_bytes),
+            None => Some(to.port()),
+        };
+        let address = match address {
+            Some(register) => self.address(register),
+            // `nf_nat_redirect`: at OUTPUT to loopback, else to the interface's own address.
+            None if redirect && self.scene.hook == Hook::Output => Some(match to {
+                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            }),
+            None if redirect => None,
+            None => Some(to.ip()),
+        };
+        Action::Translate {
+            to: address.zip(port).map(SocketAddr::from),
+        }
+    }
+
+    fn address(&self, register: Register) -> Option<IpAddr> {
+        if self.scene.is_ipv4() {
+            let bytes: [u8; 4] = known(self.registers.read(register, 4))?.try_into().ok()?;
+            Some(bytes.into())
+        } else {
+            let bytes: [u8; 16] = known(self.registers.read(register, 16))?.try_into().ok()?;
+            Some(bytes.into())
+        }
+    }
+}
