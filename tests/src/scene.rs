@@ -149,6 +149,18 @@ impl Scene {
         Ok(())
     }
 
+    /// From now on the test itself changes packet filters: nobody did until now.
+    ///
+    /// # Errors
+    ///
+    /// Somebody did.
+    pub fn let_filters_change(&mut self) -> Result<()> {
+        for watched in self.watched.drain(..) {
+            watched.check()?;
+        }
+        Ok(())
+    }
+
     /// Stops the tool: it must end well, having said nothing that was not asked for, and its
     /// totals must be those of its failures. The packet filters that it was to name rules of
     /// must be as they were.

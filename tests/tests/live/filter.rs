@@ -3,10 +3,13 @@
 
 mod choice;
 mod conditions;
+mod fixes;
 mod hooks;
 mod iptables;
 mod kinds;
+mod nat;
 mod places;
+mod twins;
 
 use anyhow::{Context, Result};
 use whyrefused_tests::backend::Backend;
