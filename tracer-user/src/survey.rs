@@ -5,6 +5,7 @@
 //! host's answers, so that the loop that drains the ring buffer never does.
 
 mod facts;
+mod filters;
 mod nginxes;
 mod surveyor;
 
@@ -30,6 +31,7 @@ use crate::{
     verdict::Diagnosis,
 };
 use facts::Facts;
+use filters::Filters;
 use nginxes::Nginxes;
 pub use surveyor::Surveyor;
 
@@ -39,7 +41,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(60);
 /// What the surveyor is asked.
 #[derive(Debug)]
 pub enum Task {
-    /// Evidence about processes and listeners.
+    /// Evidence about processes, listeners and packets that a packet filter stopped.
     Note(Box<Evidence>),
     /// Diagnose an attempt.
     Explain(Box<(Ended, Coverage)>),
@@ -78,6 +80,7 @@ pub struct Survey {
     deaths: Deaths,
     nginxes: Nginxes,
     facts: Facts,
+    filters: Filters,
     /// What could not be seen, in words.
     pub limits: Vec<String>,
 }
@@ -100,6 +103,7 @@ impl Survey {
             deaths: Deaths::default(),
             nginxes: Nginxes::new(only),
             facts: Facts::default(),
+            filters: Filters::default(),
             limits,
         })
     }
@@ -217,6 +221,9 @@ impl Survey {
             } => self.deaths.signalled(target, signal, sender, at),
             What::OomVictim { pid } => self.deaths.chosen_by_oom(pid, at),
             What::Forked { parent, child } => self.nginxes.forked(parent, child),
+            What::Dropped { netns, .. } | What::IcmpSent { netns, .. } => {
+                self.filters.look(&self.host, netns);
+            }
             What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {
                 return vec![Answer::Unfollow(vec![pid])];
             }
@@ -288,6 +295,7 @@ impl Survey {
         }
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
+        host.filterings = self.filters.gather(&self.host, &worker, &ended);
         let case = Case {
             worker,
             attempt: ended.attempt,

@@ -5,6 +5,7 @@
 //! host long to answer is asked by the surveyor.
 
 mod followers;
+mod glances;
 mod icmp;
 mod losses;
 mod recording;
@@ -27,7 +28,7 @@ use crate::{
     cli::Settings,
     clock,
     coalesce::Coalescer,
-    correlate::{Correlator, Ended},
+    correlate::{Correlator, Ended, Symbols},
     event::{Event, Failure},
     evidence::{Evidence, What},
     nginx::error_log,
@@ -39,6 +40,7 @@ use crate::{
     totals::Totals,
 };
 use followers::Followers;
+use glances::Glances;
 use icmp::IcmpSockets;
 use losses::{Counts, Losses};
 use recording::Recording;
@@ -88,6 +90,7 @@ struct Trace {
     correlator: Correlator,
     surveyor: Surveyor,
     followers: Followers,
+    glances: Glances,
     tallies: Tallies,
     /// When the kernel's counts are read next.
     next_count: Option<Instant>,
@@ -145,6 +148,7 @@ impl Trace {
             icmp,
             correlator: Correlator::default(),
             followers: Followers::default(),
+            glances: Glances::default(),
             tallies: Tallies::default(),
             next_count: None,
             coalescer: Coalescer::new(settings.coalesce),
@@ -213,6 +217,15 @@ impl Trace {
             | What::Executed { .. } => {
                 self.followers.host_changed();
                 self.surveyor.ask(Task::Note(Box::new(evidence)));
+            }
+            What::Dropped { netns, frames, .. } | What::IcmpSent { netns, frames, .. }
+                if self.symbols.hook(frames).is_some() =>
+            {
+                // Its rules are read at once, before somebody changes them.
+                if self.glances.is_due(*netns, evidence.at) {
+                    self.surveyor.ask(Task::Note(Box::new(evidence.clone())));
+                }
+                self.correlator.observe(evidence, &self.symbols);
             }
             _ => self.correlator.observe(evidence, &self.symbols),
         }

@@ -77,6 +77,11 @@ impl Host {
         listeners::device_name(&mut visit, index, &mut HashMap::new()).ok()?
     }
 
+    /// Whether the namespace has the address, as far as was read.
+    pub fn owns(&self, netns: Netns, address: IpAddr) -> bool {
+        self.addresses.owners(address, netns).contains(&netns)
+    }
+
     /// Gathers what bears on `attempt`. `arrived` is the namespace that its SYN got to and the
     /// destination that it had there, where the kernel told: NAT may have changed it. Nothing is
     /// gathered about a destination that is not TCP.

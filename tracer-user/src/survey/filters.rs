@@ -1,0 +1,281 @@
+//! Which rules can have done to an attempt's packets what the kernel saw.
+//!
+//! A ruleset is read when the first packet is seen to be stopped in its namespace, long before the
+//! attempt ends, and kept for as long as it does not change. Hosts without such packets pay
+//! nothing.
+
+mod incidents;
+mod packet;
+mod reading;
+mod tally;
+mod translations;
+mod wording;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    case::{Action, Filtering, Fitting, Hook, KernelTime, Netns, Purpose, Worker},
+    correlate::Ended,
+    firewall::{
+        Packet, evaluate,
+        ruleset::ChainKind,
+        trial::End,
+    },
+    host::{facts::Host, netns::Namespace},
+};
+use incidents::Incident;
+use reading::Reading;
+use tally::Tally;
+use wording::Wording;
+
+/// How often a namespace's rules are looked at when packets are stopped there.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Namespaces whose rules are kept; the one that was looked at longest ago goes first.
+const KEPT: usize = 32;
+/// Rules and policies that are told of one packet.
+const TOLD: usize = 64;
+/// Hooks that a packet may have been in where the kernel's stack does not tell.
+const HOOKS: [Hook; 7] = [
+    Hook::Ingress,
+    Hook::Prerouting,
+    Hook::Input,
+    Hook::Forward,
+    Hook::Output,
+    Hook::Postrouting,
+    Hook::Egress,
+];
+/// Every kind of chain can stop a packet.
+const ALL_KINDS: [ChainKind; 3] = [ChainKind::Filter, ChainKind::Route, ChainKind::Nat];
+
+/// The rules of the namespaces in which packets were stopped.
+#[derive(Debug, Default)]
+pub struct Filters {
+    kept: HashMap<Netns, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    looked: Instant,
+    reading: Reading,
+    /// The ruleset before the last change.
+    before: Option<Reading>,
+    tally: Tally,
+    wording: Wording,
+}
+
+/// A packet at a hook, and what is asked about it.
+struct Question<'p> {
+    netns: Netns,
+    hook: Hook,
+    answer: bool,
+    purpose: Purpose,
+    kinds: &'p [ChainKind],
+    /// What is known of the packet, and what is left once presumptions about it are taken back.
+    packets: [&'p Packet; 2],
+    at: KernelTime,
+    generation: Option<u32>,
+}
+
+impl Filters {
+    /// A packet was stopped there: looks at the rules while they are what they were.
+    pub fn look(&mut self, host: &Host, netns: Netns) {
+        if let Some(namespace) = host.namespaces.get(netns) {
+            self.refresh(namespace, LOOK_AGAIN);
+        }
+    }
+
+    /// What the rules that the attempt's packets met make of them.
+    pub fn gather(&mut self, host: &Host, worker: &Worker, ended: &Ended) -> Vec<Filtering> {
+        let mut told: Vec<Filtering> = incidents::of(ended)
+            .iter()
+            .flat_map(|incident| self.stopped(host, worker, ended, incident))
+            .collect();
+        told.extend(translations::of(self, host, worker, ended));
+        told
+    }
+
+    fn stopped(
+        &mut self,
+        host: &Host,
+        worker: &Worker,
+        ended: &Ended,
+        incident: &Incident,
+    ) -> Vec<Filtering> {
+        let hooks = incident
+            .hook
+            .map_or(HOOKS.to_vec(), |hook| vec![hook]);
+        let mut told = Vec::new();
+        for hook in &hooks {
+            let known = packet::at_hook(host, worker, ended, incident, *hook);
+            let presumed = packet::without_presumptions(&known);
+            let question = Question {
+                netns: incident.netns,
+                hook: *hook,
+                answer: incident.answer,
+                purpose: Purpose::Stopped,
+                kinds: &ALL_KINDS,
+                packets: [&known, &presumed],
+                at: incident.last,
+                generation: incident.circumstances.and_then(|seen| seen.generation),
+            };
+            told.extend(self.ask(host, &question));
+        }
+        // Of hooks that were only guessed, those without a rule to tell of say nothing.
+        if hooks.len() > 1 {
+            told.retain(|filtering| !filtering.fitting.is_empty());
+        }
+        told
+    }
+
+    fn ask(&mut self, host: &Host, question: &Question) -> Option<Filtering> {
+        let namespace = host.namespaces.get(question.netns)?;
+        let kept = self.read_since(namespace, question.at)?;
+        let first = kept.answer(namespace, question);
+        if first.fitting.len() < 2 || kept.reading.at > question.at {
+            return Some(first);
+        }
+        // Counters tell several rules apart.
+        kept.read_again(namespace);
+        Some(kept.answer(namespace, question))
+    }
+
+    /// The rules, looked at after `at` to see whether they changed.
+    fn read_since(&mut self, namespace: &Namespace, at: KernelTime) -> Option<&mut Kept> {
+        let age = match self.kept.get(&namespace.inode) {
+            Some(kept) if kept.reading.at > at => LOOK_AGAIN,
+            _ => Duration::ZERO,
+        };
+        self.refresh(namespace, age);
+        self.kept.get_mut(&namespace.inode)
+    }
+
+    fn refresh(&mut self, namespace: &Namespace, age: Duration) {
+        match self.kept.get_mut(&namespace.inode) {
+            Some(kept) if kept.looked.elapsed() < age => {}
+            Some(kept) => {
+                kept.looked = Instant::now();
+                if kept.reading.is_outdated(namespace) {
+                    kept.read_again(namespace);
+                }
+            }
+            None => {
+                self.make_room();
+                let reading = Reading::of(namespace);
+                let mut tally = Tally::default();
+                tally.add(&reading);
+                let kept = Kept {
+                    looked: Instant::now(),
+                    reading,
+                    before: None,
+                    tally,
+                    wording: Wording::default(),
+                };
+                self.kept.insert(namespace.inode, kept);
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.kept.len() < KEPT {
+            return;
+        }
+        let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.looked);
+        if let Some(netns) = oldest.map(|(netns, _)| *netns) {
+            self.kept.remove(&netns);
+        }
+    }
+}
+
+impl Kept {
+    fn read_again(&mut self, namespace: &Namespace) {
+        let reading = Reading::of(namespace);
+        self.tally.add(&reading);
+        let old = std::mem::replace(&mut self.reading, reading);
+        if !old.has_rules_of(&self.reading) {
+            self.wording.forget();
+            self.before = Some(old);
+        }
+    }
+
+    /// The ruleset as it stood at that generation, else as it stands.
+    fn standing_at(&self, generation: Option<u32>) -> &Reading {
+        let is_it = |reading: &&Reading| {
+            generation.is_some() && reading.ruleset.generation == generation
+        };
+        let mut readings = std::iter::once(&self.reading).chain(&self.before);
+        readings.find(is_it).unwrap_or(&self.reading)
+    }
+
+    fn answer(&mut self, namespace: &Namespace, question: &Question) -> Filtering {
+        let mut wording = std::mem::take(&mut self.wording);
+        let reading = self.standing_at(question.generation);
+        let [known, presumed] = question.packets;
+        let try_out = |packet| evaluate(&reading.ruleset, packet, question.hook, question.kinds);
+        let mut trial = try_out(known);
+        if !trial.ends.iter().any(|end| ends_for(end, question.purpose)) {
+            trial = try_out(presumed);
+        }
+        let ends: Vec<&End> = trial
+            .ends
+            .iter()
+            .filter(|end| ends_for(end, question.purpose))
+            .take(TOLD)
+            .collect();
+        let generation = reading.ruleset.generation;
+        let texts = wording.of(namespace, &ends);
+        let fitting = std::iter::zip(ends, texts)
+            .map(|(end, text)| Fitting {
+                text,
+                counted: self.tally.counted(end, question.at),
+                never_met: tally::packets(end) == Some(0) && reading.at > question.at,
+                ..fitting(end)
+            })
+            .collect();
+        let filtering = Filtering {
+            netns: question.netns,
+            hook: question.hook,
+            answer: question.answer,
+            purpose: question.purpose,
+            fitting,
+            doubts: trial.doubts.iter().cloned().collect(),
+            changed: question.generation.is_some()
+                && generation.is_some()
+                && question.generation != generation,
+            unread: reading.ruleset.unread.clone(),
+        };
+        self.wording = wording;
+        filtering
+    }
+}
+
+/// What is said of an end by its ruleset alone.
+fn fitting(end: &End<'_>) -> Fitting {
+    Fitting {
+        backend: end.table.backend,
+        family: end.table.family,
+        table: end.table.name.clone(),
+        chain: end.chain.name.clone(),
+        base_chain: end.base_chain.name.clone(),
+        handle: end.rule.and_then(|rule| rule.handle),
+        position: end.rule.map(|rule| rule.position),
+        action: end.action.clone(),
+        text: String::new(),
+        comment: end.rule.and_then(|rule| rule.comment.clone()),
+        certain: end.certain,
+        counted: None,
+        never_met: false,
+        leads_to: reading::leads_to(end),
+    }
+}
+
+/// Whether the end is of the kind that is asked for.
+fn ends_for(end: &End<'_>, purpose: Purpose) -> bool {
+    match (&end.action, purpose) {
+        (Action::Accept, _) => false,
+        (Action::Translate { .. }, purpose) => purpose == Purpose::Translated,
+        (_, purpose) => purpose == Purpose::Stopped,
+    }
+}

@@ -1,0 +1,86 @@
+//! What a packet filter was seen to do to an attempt's packets.
+
+use crate::{
+    case::{Circumstances, Fact, Hook, KernelTime, Netns, Segment},
+    correlate::Ended,
+};
+
+/// Places at which one attempt's packets are looked at.
+const MOST: usize = 4;
+
+/// A packet that was stopped, and those like it.
+#[derive(Debug, Clone)]
+pub struct Incident<'e> {
+    pub netns: Netns,
+    pub hook: Option<Hook>,
+    pub answer: bool,
+    pub segment: Segment,
+    pub circumstances: Option<&'e Circumstances>,
+    /// When the last of them was stopped.
+    pub last: KernelTime,
+}
+
+/// Those of an attempt, each place once, the newest first.
+pub fn of(ended: &Ended) -> Vec<Incident<'_>> {
+    let mut found: Vec<Incident> = Vec::new();
+    for seen in ended.timeline.iter().rev() {
+        let Some(incident) = incident(&seen.fact, seen.at) else {
+            continue;
+        };
+        let is_known = found.iter().any(|known| {
+            known.netns == incident.netns
+                && known.answer == incident.answer
+                && (incident.hook.is_none() || known.hook == incident.hook)
+        });
+        if !is_known && incident.netns != 0 {
+            found.push(incident);
+        }
+        if found.len() == MOST {
+            break;
+        }
+    }
+    found
+}
+
+fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
+    match fact {
+        Fact::Dropped {
+            netns,
+            reason,
+            location,
+            hook,
+            answer,
+            segment,
+            circumstances,
+        } => {
+            let place = location.as_deref().unwrap_or_default();
+            // See `Dropper` of the diagnosis: queues free packets without a reason.
+            let queue = ["nf_queue", "nf_reinject", "nfqnl_"];
+            let filtered = reason == "NETFILTER_DROP"
+                || queue.iter().any(|function| place.contains(function));
+            filtered.then_some(Incident {
+                netns: *netns,
+                hook: *hook,
+                answer: *answer,
+                segment: *segment,
+                circumstances: circumstances.as_ref(),
+                last: at,
+            })
+        }
+        Fact::IcmpSent {
+            netns,
+            hook: Some(hook),
+            segment,
+            circumstances,
+            ..
+        } => Some(Incident {
+            netns: *netns,
+            hook: Some(*hook),
+            answer: false,
+            segment: *segment,
+            circumstances: circumstances.as_ref(),
+            last: at,
+        }),
+        _ => None,
+    }
+}

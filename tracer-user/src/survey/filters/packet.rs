@@ -1,0 +1,172 @@
+//! A packet as a hook sees it, as far as it is known.
+
+use std::net::SocketAddr;
+
+use super::incidents::Incident;
+use crate::{
+    case::{Endpoint, Hook, Netns, Worker},
+    correlate::Ended,
+    firewall::{
+        Packet,
+        packet::{Conntrack, Owner, Side, State},
+    },
+    host::facts::Host,
+};
+
+/// The stopped packet at `hook`.
+pub fn at_hook(
+    host: &Host,
+    worker: &Worker,
+    ended: &Ended,
+    incident: &Incident,
+    hook: Hook,
+) -> Packet {
+    let (from, to) = (incident.segment.from, incident.segment.to);
+    let (input, output) = sides(host, incident, hook);
+    let at_nginx = ended.netns == Some(incident.netns);
+    Packet {
+        from,
+        to,
+        from_local: Some(host.owns(incident.netns, from.ip())),
+        to_local: Some(host.owns(incident.netns, to.ip())),
+        flags: incident.segment.flags,
+        sequence: incident.segment.sequence,
+        ttl: incident
+            .circumstances
+            .map(|seen| seen.ttl)
+            .filter(|ttl| *ttl != 0),
+        mark: incident.circumstances.map(|seen| seen.mark),
+        input,
+        output,
+        owner: owner(worker, incident.answer, at_nginx, hook),
+        conntrack: tracked(ended, incident, at_nginx),
+    }
+}
+
+/// The first packet of a connection before its destination is translated.
+pub fn untranslated(
+    host: &Host,
+    worker: &Worker,
+    netns: Netns,
+    from: SocketAddr,
+    to: SocketAddr,
+    hook: Hook,
+) -> Packet {
+    const SYN: u8 = 0x02;
+    Packet {
+        from,
+        to,
+        from_local: Some(host.owns(netns, from.ip())),
+        to_local: Some(host.owns(netns, to.ip())),
+        flags: SYN,
+        sequence: 0,
+        ttl: None,
+        mark: None,
+        input: match hook {
+            Hook::Output => Side::Absent,
+            _ => Side::Unknown,
+        },
+        output: match hook {
+            Hook::Output => Side::Unknown,
+            _ => Side::Absent,
+        },
+        owner: owner(worker, false, hook == Hook::Output, hook),
+        conntrack: Conntrack {
+            state: Some(State::New),
+            original: Some(true),
+            mark: None,
+            destination_translated: Some(false),
+            dialled: Some(to),
+        },
+    }
+}
+
+/// The packet without what is only presumed of it: that connection tracking takes it for what it
+/// is, and that its mark was then what it was when it was freed.
+pub fn without_presumptions(packet: &Packet) -> Packet {
+    Packet {
+        mark: None,
+        conntrack: Conntrack {
+            state: None,
+            ..packet.conntrack
+        },
+        ..packet.clone()
+    }
+}
+
+/// `nf_hook_state` has the interfaces; `skb->dev` is the incoming one until routing is done with
+/// the packet, and the outgoing one from `ip_output` on.
+fn sides(host: &Host, incident: &Incident, hook: Hook) -> (Side, Side) {
+    let Some(seen) = incident.circumstances else {
+        return match hook {
+            Hook::Ingress | Hook::Prerouting | Hook::Input => (Side::Unknown, Side::Absent),
+            Hook::Output | Hook::Egress => (Side::Absent, Side::Unknown),
+            Hook::Forward | Hook::Postrouting => (Side::Unknown, Side::Unknown),
+        };
+    };
+    let side = |index: u32, otherwise: Side| match index {
+        0 => otherwise,
+        index => host
+            .device(incident.netns, index)
+            .map_or(Side::Unknown, |name| Side::Device { index, name }),
+    };
+    match hook {
+        Hook::Ingress | Hook::Prerouting | Hook::Input => {
+            (side(seen.device, Side::Unknown), Side::Absent)
+        }
+        Hook::Forward => (
+            side(seen.device, Side::Unknown),
+            side(seen.output, Side::Unknown),
+        ),
+        Hook::Output => (Side::Absent, side(seen.output, Side::Unknown)),
+        Hook::Postrouting => {
+            let output = [seen.output, seen.device]
+                .into_iter()
+                .find(|index| *index != 0)
+                .unwrap_or(0);
+            (side(seen.input, Side::Absent), side(output, Side::Unknown))
+        }
+        Hook::Egress => (Side::Absent, side(seen.device, Side::Unknown)),
+    }
+}
+
+/// A packet has its sender's socket on the way out of the sender's namespace alone
+/// (`skb_orphan` in `skb_scrub_packet` and `loopback_xmit`). An answer may be of a listener, of a
+/// request or of the kernel itself.
+fn owner(worker: &Worker, answer: bool, at_nginx: bool, hook: Hook) -> Owner {
+    let on_its_way_out = matches!(hook, Hook::Output | Hook::Postrouting | Hook::Egress);
+    match (answer, at_nginx && on_its_way_out, worker.uid) {
+        (true, _, _) => Owner::Unknown,
+        (false, false, _) => Owner::Absent,
+        (false, true, Some(uid)) => Owner::User { uid, gid: None },
+        (false, true, None) => Owner::Unknown,
+    }
+}
+
+/// A SYN is new to connection tracking, each time that it is sent again: its entry has seen no
+/// answer. An answer belongs to the connection that the SYN made.
+fn tracked(ended: &Ended, incident: &Incident, at_nginx: bool) -> Conntrack {
+    let dialled = ended.attempt.remote.or(match ended.attempt.dialled {
+        Some(Endpoint::Inet(address)) => Some(address),
+        _ => None,
+    });
+    let here = dialled.filter(|_| at_nginx);
+    let target = if incident.answer {
+        incident.segment.from
+    } else {
+        incident.segment.to
+    };
+    Conntrack {
+        state: Some(if incident.answer {
+            State::Established
+        } else {
+            State::New
+        }),
+        original: Some(!incident.answer),
+        mark: None,
+        destination_translated: here
+            .filter(|_| !incident.answer)
+            .map(|dialled| dialled != target),
+        dialled: here,
+    }
+}

@@ -1,0 +1,105 @@
+//! The rules of one namespace at one moment.
+
+use crate::{
+    case::{Backend, KernelTime},
+    clock,
+    firewall::{
+        Expression, Ruleset,
+        expression::Verdict,
+        ruleset::{Chain, Rule, Table},
+        trial::End,
+    },
+    host::{
+        netns::Namespace,
+        packet_filter::{self, legacy},
+    },
+};
+
+/// Chains that a policy's base chain is said to lead to.
+const LED_TO: usize = 32;
+
+/// A ruleset, and when its reading began.
+#[derive(Debug)]
+pub struct Reading {
+    pub at: KernelTime,
+    pub ruleset: Ruleset,
+}
+
+impl Reading {
+    /// Reads everything; what cannot be read is told in the ruleset.
+    pub fn of(namespace: &Namespace) -> Self {
+        let at = clock::monotonic();
+        let mut ruleset = packet_filter::read(namespace).unwrap_or_else(|error| Ruleset {
+            netns: namespace.inode,
+            unread: vec![error.to_string()],
+            ..Ruleset::default()
+        });
+        let (tables, unread) = legacy::tables(namespace);
+        ruleset.tables.extend(tables);
+        ruleset.unread.extend(unread);
+        Self { at, ruleset }
+    }
+
+    /// Whether both have the same rules, whatever these counted.
+    pub fn has_rules_of(&self, other: &Self) -> bool {
+        fn chains(reading: &Reading) -> impl Iterator<Item = (&Table, &Chain)> {
+            let tables = reading.ruleset.tables.iter();
+            tables.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)))
+        }
+        let alike = |((table, chain), (other_table, other_chain)): (
+            (&Table, &Chain),
+            (&Table, &Chain),
+        )| {
+            let rules = |chain: &'_ Chain| chain.rules.len();
+            let place = |table: &Table| (table.backend, table.family, table.dormant);
+            let policy = |chain: &Chain| chain.base.as_ref().map(|base| base.policy);
+            place(table) == place(other_table)
+                && table.name == other_table.name
+                && chain.name == other_chain.name
+                && policy(chain) == policy(other_chain)
+                && rules(chain) == rules(other_chain)
+                && std::iter::zip(&chain.rules, &other_chain.rules).all(|(one, other)| {
+                    one.handle == other.handle && one.expressions == other.expressions
+                })
+        };
+        self.ruleset.generation == other.ruleset.generation
+            && chains(self).count() == chains(other).count()
+            && std::iter::zip(chains(self), chains(other)).all(alike)
+    }
+
+    /// Whether the rules may be others by now. Legacy tables have no generation.
+    pub fn is_outdated(&self, namespace: &Namespace) -> bool {
+        let has_legacy = |tables: &[Table]| {
+            let mut backends = tables.iter().map(|table| table.backend);
+            backends.any(|backend| backend == Backend::IptablesLegacy)
+        };
+        let generation = packet_filter::generation(namespace).ok().flatten();
+        generation != self.ruleset.generation
+            || has_legacy(&self.ruleset.tables)
+            || has_legacy(&legacy::tables(namespace).0)
+    }
+}
+
+/// Of a policy: the chains to which its base chain leads.
+pub fn leads_to(end: &End<'_>) -> Vec<String> {
+    if end.rule.is_some() {
+        return Vec::new();
+    }
+    let mut chains: Vec<String> = end
+        .base_chain
+        .rules
+        .iter()
+        .filter_map(|rule| led_to(rule))
+        .take(LED_TO)
+        .cloned()
+        .collect();
+    chains.dedup();
+    chains
+}
+
+fn led_to(rule: &Rule) -> Option<&String> {
+    rule.expressions.iter().find_map(|expression| match expression {
+        Expression::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain),
+        _ => None,
+    })
+}

@@ -1,0 +1,84 @@
+//! Which rule sent an attempt's packets to another destination.
+
+use std::net::SocketAddr;
+
+use super::{Filters, Question, packet};
+use crate::{
+    case::{Endpoint, Fact, Filtering, Hook, KernelTime, Netns, Purpose, Worker},
+    correlate::Ended,
+    firewall::ruleset::ChainKind,
+    host::facts::Host,
+};
+
+/// Where a packet of nginx was seen on its way to another destination.
+struct Seen {
+    netns: Netns,
+    at: KernelTime,
+    from: SocketAddr,
+}
+
+/// Rules of nginx's own namespace that translate, else those of the one where the packet was seen.
+pub fn of(
+    filters: &mut Filters,
+    host: &Host,
+    worker: &Worker,
+    ended: &Ended,
+) -> Option<Filtering> {
+    let (local, remote) = (ended.attempt.local?, destination(ended)?);
+    let seen = seen(ended, remote)?;
+    let own = ended.netns.unwrap_or(worker.netns);
+    let places = [
+        (own, Hook::Output, local),
+        (seen.netns, Hook::Prerouting, seen.from),
+    ];
+    places.into_iter().find_map(|(netns, hook, from)| {
+        let packet = packet::untranslated(host, worker, netns, from, remote, hook);
+        let question = Question {
+            netns,
+            hook,
+            answer: false,
+            purpose: Purpose::Translated,
+            kinds: &[ChainKind::Nat],
+            packets: [&packet, &packet::without_presumptions(&packet)],
+            at: seen.at,
+            generation: None,
+        };
+        filters
+            .ask(host, &question)
+            .filter(|filtering| !filtering.fitting.is_empty())
+    })
+}
+
+fn destination(ended: &Ended) -> Option<SocketAddr> {
+    ended.attempt.remote.or(match ended.attempt.dialled {
+        Some(Endpoint::Inet(address)) => Some(address),
+        _ => None,
+    })
+}
+
+fn seen(ended: &Ended, remote: SocketAddr) -> Option<Seen> {
+    let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+    ended.timeline.iter().rev().find_map(|seen| {
+        let (netns, segment) = match &seen.fact {
+            Fact::ResetSent { netns, segment, .. }
+            | Fact::IcmpSent { netns, segment, .. }
+            | Fact::Dropped {
+                netns,
+                segment,
+                answer: false,
+                ..
+            } => (*netns, segment),
+            _ => return None,
+        };
+        let own_packet = ended
+            .attempt
+            .local
+            .is_none_or(|local| local.port() == segment.from.port());
+        let elsewhere = canonical(segment.to) != canonical(remote);
+        (own_packet && elsewhere && netns != 0).then_some(Seen {
+            netns,
+            at: seen.at,
+            from: segment.from,
+        })
+    })
+}
