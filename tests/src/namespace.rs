@@ -105,6 +105,15 @@ impl Namespace {
         self.feed("nft", &["-f", "-"], &ruleset)
     }
 
+    /// Loads an nftables ruleset of any family.
+    ///
+    /// # Errors
+    ///
+    /// `nft` is missing or refuses it.
+    pub fn ruleset(&self, ruleset: &str) -> Result<()> {
+        self.feed("nft", &["-f", "-"], ruleset)
+    }
+
     /// Runs `program` (`iptables`, `ip6tables`, `iptables-legacy`, ...) with arguments that
     /// hold no blanks.
     ///

@@ -253,9 +253,20 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
+    /// Names of the interfaces on which packets of the attempt were dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Device {
+    pub netns: Netns,
+    pub index: u32,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

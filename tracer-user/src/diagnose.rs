@@ -29,6 +29,7 @@ mod packet_dropped;
 mod policy_denied;
 mod port_likeness;
 mod ports_exhausted;
+mod programs;
 mod remote_refused;
 mod reset_by_backend;
 mod route_refused;

@@ -8,6 +8,7 @@ mod facts;
 mod filters;
 mod nginxes;
 mod surveyor;
+mod suspects;
 
 use std::{sync::mpsc::Receiver, time::Duration};
 
@@ -24,6 +25,7 @@ use crate::{
     evidence::{Evidence, Listening, What},
     host::{
         facts::Host,
+        iptables,
         netns::Namespace,
         table::{BeganListening, EndedListening},
     },
@@ -296,6 +298,9 @@ impl Survey {
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
         host.filterings = self.filters.gather(&self.host, &worker, &ended);
+        if !host.filterings.is_empty() {
+            host.iptables = iptables::default_backend();
+        }
         let case = Case {
             worker,
             attempt: ended.attempt,

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Ending, Fact, Observed};
 use crate::diagnose::finding::Because;
-use crate::diagnose::{addresses, evidence, icmp, neighbours, surface, wording};
+use crate::diagnose::{addresses, evidence, icmp, neighbours, programs, surface, wording};
 use crate::event::Surface;
 
 /// A timeline can repeat itself hundreds of times; this many different sentences are enough.
@@ -218,9 +218,9 @@ pub(super) fn translation(case: &Case) -> Option<String> {
     let dialled = addresses::dialled(case)?;
     let target = addresses::translated_to(case)?;
     let who = if addresses::rewritten_at_connect(case) {
-        "a cgroup program rewrote the destination"
+        format!("{} rewrote the destination", programs::rewriter(case))
     } else {
-        "NAT on this host changed the destination"
+        "NAT on this host changed the destination".to_owned()
     };
     Some(format!("{who}: {dialled} became {target}"))
 }

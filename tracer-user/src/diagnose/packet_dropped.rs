@@ -1,11 +1,15 @@
 //! `packet-dropped`: the kernel dropped the SYN or its answer outside netfilter.
 
-use crate::case::{Case, Fact, Netns, Segment};
+use crate::case::{Case, Circumstances, Fact, Netns, Segment};
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, route_refused, wording};
+use crate::diagnose::{addresses, narration, programs, route_refused, wording};
 use crate::verdict::{Code, Confidence};
+use eater::Eater;
+
+mod eater;
+mod unseen;
 
 pub(super) fn packet_dropped(case: &Case) -> Option<Finding> {
     if !evidence::ended_in_silence(case) {
@@ -20,6 +24,7 @@ pub(super) fn packet_dropped(case: &Case) -> Option<Finding> {
             }
         })
         .or_else(|| by_retransmission(case))
+        .or_else(|| unseen::by_native_xdp(case))
 }
 
 struct Dropped<'a> {
@@ -28,6 +33,7 @@ struct Dropped<'a> {
     location: Option<&'a str>,
     answer: bool,
     segment: Segment,
+    circumstances: Option<&'a Circumstances>,
 }
 
 /// The last drop that swallowed a packet. A closed port's SYN is freed too, and so is the answer
@@ -44,6 +50,7 @@ fn last_drop(case: &Case) -> Option<Dropped<'_>> {
                 location,
                 answer,
                 segment,
+                circumstances,
                 ..
             } if !matches!(reason.as_str(), "NO_SOCKET" | "TCP_RESET") => Some(Dropped {
                 netns: *netns,
@@ -51,6 +58,7 @@ fn last_drop(case: &Case) -> Option<Dropped<'_>> {
                 location: location.as_deref(),
                 answer: *answer,
                 segment: *segment,
+                circumstances: circumstances.as_ref(),
             }),
             _ => None,
         })
@@ -70,7 +78,7 @@ fn by_reason(case: &Case, dropped: Dropped<'_>) -> Finding {
     } else {
         "the SYN to"
     };
-    let dropper = dropper(&dropped);
+    let eater = Eater::of(case, &dropped);
     let location = dropped
         .location
         .map_or_else(String::new, |location| format!(" at {location}"));
@@ -79,10 +87,11 @@ fn by_reason(case: &Case, dropped: Dropped<'_>) -> Finding {
         Code::PacketDropped,
         Confidence::Certain,
         format!(
-            "the kernel dropped {packet} {} in {}{location} ({}): {dropper}",
+            "the kernel dropped {packet} {} in {}{location} ({}): {}",
             wording::dialled(case),
             wording::namespace(case, dropped.netns),
-            dropped.reason
+            dropped.reason,
+            eater.words
         ),
     )
     .rule_out(
@@ -90,48 +99,11 @@ fn by_reason(case: &Case, dropped: Dropped<'_>) -> Finding {
         "netfilter drops carry the reason NETFILTER_DROP; this one does not",
     )
     .rule_out(Code::NoAnswer, "the packet was dropped on this host")
-    .listener(listener);
-    remedy(dropped.reason, dropped.location)
-        .iter()
-        .fold(finding, |finding, remedy| {
-            finding.fix(wording::in_namespace(case, dropped.netns, remedy))
-        })
+    .listener(listener)
+    .with(narration::translation(case), Finding::because);
+    eater
+        .explain(case, finding)
         .fix("the reasons are explained in include/net/dropreason-core.h of the kernel's source")
-}
-
-fn dropper(dropped: &Dropped<'_>) -> &'static str {
-    let location = dropped.location.unwrap_or_default();
-    match dropped.reason {
-        "XDP" => "an XDP program",
-        _ if location.contains("xdp") => "an XDP program",
-        "TC_INGRESS" | "TC_EGRESS" => "a tc program or filter",
-        "BPF_CGROUP_EGRESS" => "a cgroup BPF program on egress",
-        "SOCKET_FILTER" => "a socket filter or a cgroup BPF program on ingress",
-        "IP_RPFILTER" => {
-            "reverse path filtering: the answer to its source would leave by another device"
-        }
-        reason if reason.starts_with("TCP_MD5") => "the TCP MD5 signature is missing or wrong",
-        reason if reason.starts_with("TCP_AO") => {
-            "the TCP authentication option is missing or wrong"
-        }
-        reason if reason.ends_with("CSUM") => "its checksum was wrong",
-        "QDISC_DROP" | "FULL_RING" | "CPU_BACKLOG" | "SOCKET_BACKLOG" => "a queue was full",
-        "IP_INADDRERRORS" | "IP_INNOROUTES" | "IP_OUTNOROUTES" => "the namespace has no way for it",
-        _ => "the reason is the kernel's own word",
-    }
-}
-
-fn remedy(reason: &str, location: Option<&str>) -> &'static [&'static str] {
-    match reason {
-        "TC_INGRESS" | "TC_EGRESS" | "XDP" => &["bpftool net list"],
-        _ if location.is_some_and(|place| place.contains("xdp")) => &["bpftool net list"],
-        "BPF_CGROUP_EGRESS" | "SOCKET_FILTER" => &["bpftool cgroup tree"],
-        "IP_RPFILTER" => &["sysctl net.ipv4.conf.all.rp_filter"],
-        "IP_INADDRERRORS" | "IP_INNOROUTES" | "IP_OUTNOROUTES" => {
-            &["sysctl net.ipv4.ip_forward", "ip route"]
-        }
-        _ => &[],
-    }
 }
 
 /// What sending the SYN again returned, where no drop itself was seen.
@@ -159,8 +131,12 @@ fn by_retransmission(case: &Case) -> Option<Finding> {
     .missing("the reason of the drop: the kernel reported none for this SYN")
     .rule_out(Code::NoAnswer, "the SYN did not leave this host");
     let own = |command| wording::in_namespace(case, case.worker.netns, command);
+    let filters = programs::of_traffic_control(case, case.worker.netns, false);
     Some(
         unnamed
+            .when(error == 1 && !filters.is_empty(), |finding| {
+                programs::suspected(finding, case, &filters)
+            })
             .fix(own("tc -s qdisc show"))
             .fix(own("tc filter show dev <device> egress"))
             .fix(own("bpftool net list"))

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Ending, Family};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, wording};
+use crate::diagnose::{addresses, programs, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn policy_denied(case: &Case) -> Option<Finding> {
@@ -67,6 +67,13 @@ fn denied(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Findin
     let name = wording::errno_name(errno);
     let whom =
         addresses::dialled(case).map_or_else(String::new, |address| format!(" to {address}"));
+    let programs = match case.attempt.ending {
+        Ending::SocketFailed { .. } => programs::of_cgroups(case, &["cgroup_inet_sock_create"]),
+        Ending::BindFailed { .. } => {
+            programs::of_cgroups(case, &["cgroup_inet4_bind", "cgroup_inet6_bind"])
+        }
+        _ => programs::at_connect(case),
+    };
     Finding::new(
         Code::PolicyDenied,
         confidence,
@@ -78,6 +85,9 @@ fn denied(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Findin
         } else {
             "the worker runs under no seccomp filter"
         })
+    })
+    .when(!programs.is_empty(), |finding| {
+        programs::may_refuse(finding, &programs)
     })
     .missing(format!("which policy it was: {}", suspects(case, errno)))
     .fix(format!("grep Seccomp /proc/{}/status", case.worker.pid))

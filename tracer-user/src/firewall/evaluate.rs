@@ -9,7 +9,6 @@ mod carried;
 mod conntrack;
 mod fib;
 mod hooked;
-mod iptables;
 mod load;
 mod lookup;
 mod meta;
@@ -28,6 +27,7 @@ use std::ptr;
 
 use crate::case::{FilterFamily as Family, Hook};
 use crate::firewall::expression::Expression;
+use crate::firewall::ip_set::IpSets;
 use crate::firewall::packet::{Packet, State};
 use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
@@ -98,6 +98,7 @@ struct Evaluation<'r, 'p> {
     packet: &'p Packet,
     hook: Hook,
     kinds: &'p [ChainKind],
+    ip_sets: &'r IpSets,
     lookups: Lookups<'r>,
     chains: HashMap<*const Table, Chains<'r>>,
     /// No rule changes the marks of connections.
@@ -116,6 +117,7 @@ impl<'r, 'p> Evaluation<'r, 'p> {
             packet,
             hook,
             kinds,
+            ip_sets: &ruleset.ip_sets,
             lookups: Lookups::new(&ruleset.tables),
             chains: chains.collect(),
             connection_marks_stand: !ruleset.tables.iter().any(marks_connections),
@@ -141,15 +143,19 @@ impl<'r, 'p> Evaluation<'r, 'p> {
     }
 
     fn beginning(&self) -> Carried {
-        let known = &self.packet.conntrack;
-        let untouched = known.state == Some(State::New) && self.connection_marks_stand;
-        let connection_mark = known.mark.or(untouched.then_some(0));
         Carried {
             mark: Word::from(self.packet.mark),
-            connection_mark: Word::from(connection_mark),
+            connection_mark: Word::from(self.connection_mark()),
             tracking: Tracking::Given,
             queued: false,
         }
+    }
+
+    /// A new connection has none (`init_conntrack`).
+    fn connection_mark(&self) -> Option<u32> {
+        let known = &self.packet.conntrack;
+        let untouched = known.state == Some(State::New) && self.connection_marks_stand;
+        known.mark.or(untouched.then_some(0))
     }
 
     /// Chains of one priority: in one table the one registered last comes first
@@ -159,9 +165,9 @@ impl<'r, 'p> Evaluation<'r, 'p> {
             return Some(carried);
         };
         if rest.iter().all(|other| ptr::eq(other.table, first.table)) {
-            let newest_first = group.iter().rev();
-            return newest_first.fold(Some(carried), |passed, hooked| {
-                passed.and_then(|carried| self.base_chain(hooked, carried, None))
+            let mut newest_first = group.iter().rev();
+            return newest_first.try_fold(carried, |carried, hooked| {
+                self.base_chain(hooked, carried, None)
             });
         }
         let mut entry = carried;
@@ -229,8 +235,9 @@ impl<'r, 'p> Evaluation<'r, 'p> {
         }
     }
 
-    fn scene(&self, hooked: &Hooked<'r>) -> Scene {
+    fn scene(&self, hooked: &Hooked<'r>) -> Scene<'r> {
         let mut packet = self.packet.clone();
+        packet.conntrack.mark = self.connection_mark();
         // Before the translation the packet was still for whom nginx dialled.
         if let Some(dialled) = packet.conntrack.dialled
             && packet.conntrack.original == Some(true)
@@ -244,6 +251,7 @@ impl<'r, 'p> Evaluation<'r, 'p> {
             packet,
             hook: self.hook,
             family: hooked.table.family,
+            ip_sets: self.ip_sets,
         }
     }
 

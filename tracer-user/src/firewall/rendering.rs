@@ -284,12 +284,10 @@ fn header(header: &Header) -> String {
         let prefix: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
         format!("{}/{prefix}", Form::Address.write(address))
     };
-    let protocol = header.protocol.map(|number| Form::Protocol.write(&[number]));
-    option(
-        header.not_source,
-        "-s",
-        header.source.as_ref().map(network),
-    );
+    let protocol = header
+        .protocol
+        .map(|number| Form::Protocol.write(&[number]));
+    option(header.not_source, "-s", header.source.as_ref().map(network));
     option(
         header.not_destination,
         "-d",

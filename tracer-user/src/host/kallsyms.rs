@@ -90,7 +90,8 @@ const FILTERS: [&str; 26] = [
 ];
 
 /// Functions in which packets of TCP are often freed, known by name from the start.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
+    "br_dev_xmit",
     "do_xdp_generic",
     "ip6_pkt_drop",
     "ip_error",
@@ -101,8 +102,28 @@ const OTHERS: [&str; 8] = [
     "tcp_rcv_state_process",
 ];
 
-/// The function that calls the rules of a hook, one after the other.
-const RUNS_HOOKS: &str = "nf_hook_slow";
+/// The functions that call the rules of a hook, and those that these rules run in: a hook of a
+/// device or a bridge may run them without `nf_hook_slow` (`nf_hook_bridge_pre`).
+const RUN_RULES: [&str; 18] = [
+    "nf_hook_slow",
+    "nf_hook_slow_list",
+    "nf_queue",
+    "nft_do_chain",
+    "nft_do_chain_bridge",
+    "nft_do_chain_netdev",
+    "nft_reject_inet_eval",
+    "nft_reject_ipv4_eval",
+    "nft_reject_ipv6_eval",
+    "nft_reject_bridge_eval",
+    "nft_reject_netdev_eval",
+    "nft_target_eval_xt",
+    "reject_tg",
+    "reject_tg6",
+    "ipt_do_table",
+    "ip6t_do_table",
+    "arpt_do_table",
+    "ebt_do_table",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum KallsymsError {
@@ -145,14 +166,26 @@ impl Kallsyms {
     }
 
     /// The hook that was being run, from the kernel's stack, innermost frame first: the function
-    /// that runs a hook is the one that called `nf_hook_slow`. Where this is not on the stack no
-    /// hook was being run: a packet that passes loopback or a veth pair goes through many of the
-    /// others in one stack.
+    /// that runs a hook is the one that called for its rules. Where another known function comes
+    /// before these no hook was being run: a packet that passes a bridge or a veth pair goes
+    /// through many of them in one stack.
     pub fn hook_of(&self, frames: &[u64]) -> Option<Hook> {
-        let functions = || frames.iter().filter_map(|frame| self.function(*frame));
-        functions()
-            .skip_while(|function| function.name != RUNS_HOOKS)
-            .find_map(|function| function.hook)
+        let mut functions = frames.iter().filter_map(|frame| self.function(*frame));
+        if !RUN_RULES.contains(&functions.next()?.name) {
+            return None;
+        }
+        let caller = functions.find(|function| function.hook.is_some())?;
+        // `__br_forward` runs the hook of forwarding for what came in by another port, and that of
+        // output for what the bridge itself sends (`br_dev_xmit`).
+        let sends = caller.name == "__br_forward"
+            && functions
+                .next()
+                .is_some_and(|function| function.name == "br_dev_xmit");
+        if sends {
+            Some(Hook::Output)
+        } else {
+            caller.hook
+        }
     }
 
     /// The functions of packet filters among the frames, the innermost first.

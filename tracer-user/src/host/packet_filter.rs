@@ -118,5 +118,5 @@ fn consistent(conversation: &mut Conversation) -> Result<Ruleset, NetlinkError> 
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::{
     case::{Ending, Endpoint, Fact, HostFacts, Netns, Observed, Worker},
     correlate::Ended,
     host::facts::Host,
+    survey::suspects::{self, Suspects},
 };
 
 /// How long an answer serves identical attempts.
@@ -38,6 +39,7 @@ struct Asked {
     remote: Option<SocketAddr>,
     arrived: Option<(Netns, SocketAddr)>,
     ending: Ending,
+    suspects: Suspects,
 }
 
 impl Facts {
@@ -54,19 +56,20 @@ impl Facts {
             remote: ended.attempt.remote,
             arrived: arrival(&ended.timeline),
             ending: ended.attempt.ending,
+            suspects: Suspects::of(ended, worker),
         };
         if let Some((at, facts)) = self.kept.get(&asked)
             && at.elapsed() < FRESH
         {
             return facts.clone();
         }
-        let mut facts = self.ask(host, worker, ended, asked.arrived);
+        let mut facts = self.ask(host, worker, ended, &asked);
         let ownerless = |facts: &HostFacts| facts.listeners.iter().any(|l| l.owners.is_empty());
         let may_look = self.looked.is_none_or(|at| at.elapsed() > LOOK_AGAIN);
         if may_look && ownerless(&facts) {
             self.looked = Some(Instant::now());
             let _ = host.listeners.refresh_owners(LOOK);
-            facts = self.ask(host, worker, ended, asked.arrived);
+            facts = self.ask(host, worker, ended, &asked);
         }
         if self.kept.len() >= KEPT {
             self.kept.clear();
@@ -75,17 +78,16 @@ impl Facts {
         facts
     }
 
-    fn ask(
-        &self,
-        host: &mut Host,
-        worker: &Worker,
-        ended: &Ended,
-        arrived: Option<(Netns, SocketAddr)>,
-    ) -> HostFacts {
+    fn ask(&self, host: &mut Host, worker: &Worker, ended: &Ended, asked: &Asked) -> HostFacts {
         let _ = host.freshen(ADDRESSES_FRESH);
-        let gathered = host.facts(worker, &ended.attempt, arrived);
+        let mut gathered = host.facts(worker, &ended.attempt, asked.arrived);
+        let programs = asked
+            .suspects
+            .read(host, worker, &gathered.facts, &mut gathered.unread);
         HostFacts {
             unread: gathered.unread,
+            programs,
+            devices: suspects::devices(host, &ended.timeline),
             ..gathered.facts
         }
     }

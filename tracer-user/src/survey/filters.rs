@@ -19,11 +19,7 @@ use std::{
 use crate::{
     case::{Action, Filtering, Fitting, Hook, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
-    firewall::{
-        Packet, evaluate,
-        ruleset::ChainKind,
-        trial::End,
-    },
+    firewall::{Packet, evaluate, ruleset::ChainKind, trial::End},
     host::{facts::Host, netns::Namespace},
 };
 use incidents::Incident;
@@ -104,9 +100,7 @@ impl Filters {
         ended: &Ended,
         incident: &Incident,
     ) -> Vec<Filtering> {
-        let hooks = incident
-            .hook
-            .map_or(HOOKS.to_vec(), |hook| vec![hook]);
+        let hooks = incident.hook.map_or(HOOKS.to_vec(), |hook| vec![hook]);
         let mut told = Vec::new();
         for hook in &hooks {
             let known = packet::at_hook(host, worker, ended, incident, *hook);
@@ -202,9 +196,8 @@ impl Kept {
 
     /// The ruleset as it stood at that generation, else as it stands.
     fn standing_at(&self, generation: Option<u32>) -> &Reading {
-        let is_it = |reading: &&Reading| {
-            generation.is_some() && reading.ruleset.generation == generation
-        };
+        let is_it =
+            |reading: &&Reading| generation.is_some() && reading.ruleset.generation == generation;
         let mut readings = std::iter::once(&self.reading).chain(&self.before);
         readings.find(is_it).unwrap_or(&self.reading)
     }

@@ -45,6 +45,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         any::<bool>(),
         of(any::<bool>()),
         of((any::<u64>(), any::<u64>())),
+        vec(any_program(), 0..3),
     )
         .prop_map(
             |(
@@ -52,6 +53,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 udp_on_port,
                 seccomp_filter,
                 descriptors,
+                programs,
             )| HostFacts {
                 owners,
                 far_end,
@@ -65,7 +67,8 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 filterings: Vec::new(),
                 iptables: None,
                 tracked_to: None,
-                programs: Vec::new(),
+                programs,
+                devices: Vec::new(),
                 ports,
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
@@ -73,6 +76,28 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 unread: Vec::new(),
             },
         )
+        .boxed()
+}
+
+fn any_program() -> BoxedStrategy<AttachedProgram> {
+    let place = prop_oneof![
+        (any_netns(), "(generic|native)").prop_map(|(netns, mode)| ProgramPlace::Xdp {
+            netns,
+            device: "eth0".to_owned(),
+            mode,
+        }),
+        (any_netns(), any::<bool>()).prop_map(|(netns, ingress)| ProgramPlace::TrafficControl {
+            netns,
+            device: "eth0".to_owned(),
+            ingress,
+        }),
+        "cgroup_inet(_ingress|_egress|4_connect)".prop_map(|attach_type| ProgramPlace::Cgroup {
+            cgroup: "/system.slice".to_owned(),
+            attach_type,
+        }),
+    ];
+    (any::<u32>(), "\\PC{0,15}", place)
+        .prop_map(|(id, name, place)| AttachedProgram { id, name, place })
         .boxed()
 }
 

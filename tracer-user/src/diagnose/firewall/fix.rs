@@ -75,16 +75,18 @@ pub(super) fn steps(
     netns: Netns,
 ) -> Vec<String> {
     let managed = managers::of(fitting)
-        .map(|manager| manager.fix(fitting, flow, hook))
+        .map(|manager| manager.fix(case, netns, fitting, flow, hook))
         .unwrap_or_default();
     let direct = match fitting.backend {
         Backend::Nft => nft(fitting, flow),
         Backend::IptablesNft | Backend::IptablesLegacy => iptables(case, fitting, flow),
     };
+    let direct = direct
+        .into_iter()
+        .map(|command| wording::in_namespace(case, netns, &command));
     managed
         .into_iter()
         .chain(direct)
-        .map(|command| wording::in_namespace(case, netns, &command))
         .chain(reader(fitting))
         .collect()
 }
@@ -105,12 +107,15 @@ fn nft(fitting: &Fitting, flow: &Flow) -> Vec<String> {
             format!("nft delete rule {chain} handle {handle}"),
         ],
         None => {
-            let accept = |flow: Flow| format!("nft add rule {chain} {} accept", flow.nft());
-            let back = flow.stays_here().then(|| accept(flow.back()));
-            std::iter::once(accept(*flow))
-                .chain(back)
-                .chain([format!("nft 'chain {chain} {{ policy accept; }}'")])
-                .collect()
+            let accept = |flow: Flow| format!("add rule {chain} {} accept", flow.nft());
+            let both = format!("{}; {}", accept(*flow), accept(flow.back()));
+            vec![
+                match flow.stays_here() {
+                    true => format!("nft '{both}'"),
+                    false => format!("nft {}", accept(*flow)),
+                },
+                format!("nft 'chain {chain} {{ policy accept; }}'"),
+            ]
         }
     }
 }
@@ -134,11 +139,20 @@ fn iptables(case: &Case, fitting: &Fitting, flow: &Flow) -> Vec<String> {
         ],
         None => {
             let accept = |flow: Flow| format!("{tool} -A {chain} {} -j ACCEPT", flow.iptables());
-            let back = flow.stays_here().then(|| accept(flow.back()));
-            std::iter::once(accept(*flow))
-                .chain(back)
-                .chain([format!("{tool} -P {chain} ACCEPT")])
-                .collect()
+            let mut steps = vec![match flow.from.ip() == flow.to.ip() {
+                // `--ports` is either end's.
+                true => format!(
+                    "{tool} -A {chain} -p tcp -s {ip} -d {ip} -m multiport --ports {} -j ACCEPT",
+                    flow.service().port(),
+                    ip = flow.to.ip(),
+                ),
+                false => accept(*flow),
+            }];
+            if flow.stays_here() && flow.from.ip() != flow.to.ip() {
+                steps.push(accept(flow.back()));
+            }
+            steps.push(format!("{tool} -P {chain} ACCEPT"));
+            steps
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::case::{Fitting, Hook};
+use crate::case::{Case, Fitting, Hook, Netns};
 use crate::diagnose::firewall::fix::Flow;
-use crate::diagnose::wording::shell_word;
+use crate::diagnose::wording::{in_namespace, shell_word};
 
 /// A program that makes rules and makes them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +71,16 @@ pub(super) fn of(fitting: &Fitting) -> Option<&'static Manager> {
 
 impl Manager {
     /// What its own tool is told to let the flow pass, the narrowest first.
-    pub fn fix(&self, fitting: &Fitting, flow: &Flow, hook: Hook) -> Vec<String> {
+    pub fn fix(
+        &self,
+        case: &Case,
+        netns: Netns,
+        fitting: &Fitting,
+        flow: &Flow,
+        hook: Hook,
+    ) -> Vec<String> {
         match self.kind {
-            Kind::Ufw => ufw(fitting, flow, hook),
+            Kind::Ufw => vec![in_namespace(case, netns, &ufw(fitting, flow, hook))],
             Kind::Firewalld => firewalld(fitting, flow, hook),
             Kind::Docker => docker(fitting),
             Kind::KubeProxy => kube_proxy(fitting),
@@ -120,7 +127,7 @@ impl Kind {
 
 /// Whatever an administrator told ufw to deny stands in its `user` chains, and an allowing rule
 /// has to come before it.
-fn ufw(fitting: &Fitting, flow: &Flow, hook: Hook) -> Vec<String> {
+fn ufw(fitting: &Fitting, flow: &Flow, hook: Hook) -> String {
     let by_user = fitting.chain.contains("-user-") && !fitting.chain.contains("limit");
     let place = if by_user { "insert 1 " } else { "" };
     let (from, to, port) = (flow.from.ip(), flow.to.ip(), flow.service().port());
@@ -134,7 +141,7 @@ fn ufw(fitting: &Fitting, flow: &Flow, hook: Hook) -> Vec<String> {
     } else {
         ""
     };
-    vec![format!("ufw {route}{place}allow {out}proto tcp {ports}")]
+    format!("ufw {route}{place}allow {out}proto tcp {ports}")
 }
 
 fn firewalld(fitting: &Fitting, flow: &Flow, hook: Hook) -> Vec<String> {

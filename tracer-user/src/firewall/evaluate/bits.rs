@@ -40,6 +40,10 @@ impl Bits {
         Self::partly((self.value & mask) ^ xor, known)
     }
 
+    fn xor(self, other: Self) -> Self {
+        Self::partly(self.value ^ other.value, self.mask & other.mask)
+    }
+
     /// What is known either way.
     pub fn join(self, other: Self) -> Self {
         let agreed = self.mask & other.mask & !(self.value ^ other.value);
@@ -122,12 +126,20 @@ impl Word {
         })
     }
 
-    /// Takes the bits of `mask` from `value`, and keeps the others.
-    pub fn replace(self, value: u32, mask: u32) -> Self {
-        let (value, mask) = ((value & mask).to_ne_bytes(), mask.to_ne_bytes());
-        Self(std::array::from_fn(|at| {
-            self.0[at].masked(!mask[at], value[at])
-        }))
+    /// `self & mask`.
+    pub fn and(self, mask: u32) -> Self {
+        let mask = mask.to_ne_bytes();
+        Self(std::array::from_fn(|at| self.0[at].masked(mask[at], 0)))
+    }
+
+    /// `self ^ other`.
+    pub fn xor(self, other: Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].xor(other.0[at])))
+    }
+
+    pub fn get(self) -> Option<u32> {
+        let bytes = known(&self.0)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     }
 
     pub fn join(self, other: Self) -> Self {

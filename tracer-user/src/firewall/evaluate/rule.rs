@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::case::{Action, Hook};
-use crate::firewall::expression::{Expression, Register, Verdict};
+use crate::firewall::expression::{Expression, Extension, Register, Verdict};
 use crate::firewall::ruleset::Table;
 use crate::firewall::truth::Truth;
+use crate::firewall::xt::{self, TargetEffect};
 
 use super::bits::{Bits, Word, known};
 use super::carried::{Carried, Tracking};
-use super::iptables::{self, TargetEffect};
 use super::load::{Loaded, base_name};
 use super::lookup::{Lookups, undecided};
 use super::registers::Registers;
@@ -33,7 +33,7 @@ pub enum Step<'r> {
 /// A rule at work.
 pub struct Execution<'r, 'w> {
     pub table: &'r Table,
-    pub scene: &'w Scene,
+    pub scene: &'w Scene<'r>,
     pub lookups: &'w mut Lookups<'r>,
     pub registers: &'w mut Registers<'r>,
     /// What the last expression that was not decided asks for.
@@ -138,11 +138,14 @@ impl<'r> Execution<'r, '_> {
                 Truth::Yes
             }
             Expression::Header(header) => {
-                let holds = iptables::header(header, &self.scene.packet);
+                let holds = xt::header(header, &self.scene.packet);
                 self.note(holds, "the interface")
             }
             Expression::Match(extension) => {
-                let holds = iptables::matches(extension, &self.scene.packet);
+                let scene = self.scene;
+                let packet = scene.packet(carried);
+                let (holds, _) =
+                    xt::matches(extension, &packet, scene.family, scene.hook, scene.ip_sets);
                 self.note(holds, &extension.name)
             }
             Expression::Sometimes { name } | Expression::Unknown { name } => {
@@ -193,24 +196,21 @@ impl<'r> Execution<'r, '_> {
             Expression::SetMark { from } => carried.mark = self.word(*from),
             Expression::SetConntrack { key, from } if *key == conntrack::MARK => {
                 let value = self.word(*from);
-                // `nft_ct_set_eval` changes nothing where there is no entry.
-                match self.scene.entry(carried) {
-                    Entry::Is(_) => carried.connection_mark = value,
-                    Entry::Absent { .. } => {}
-                    Entry::Unknown => {
-                        carried.connection_mark = carried.connection_mark.join(value);
-                    }
-                }
+                mark_connection(carried, self.scene.entry(carried), value);
             }
             // `nft_notrack_eval` leaves a packet alone that has its entry.
             Expression::Statement { name } if name == "notrack" => {
-                match self.scene.entry(carried) {
-                    Entry::Is(_) => {}
-                    Entry::Absent { .. } => carried.tracking = Tracking::Untracked,
-                    Entry::Unknown => carried.tracking = Tracking::Unknown,
-                }
+                self.untrack(carried);
             }
             _ => {}
+        }
+    }
+
+    fn untrack(&self, carried: &mut Carried) {
+        match self.scene.entry(carried) {
+            Entry::Is(_) => {}
+            Entry::Absent { .. } => carried.tracking = Tracking::Untracked,
+            Entry::Unknown => carried.tracking = Tracking::Unknown,
         }
     }
 
@@ -269,32 +269,32 @@ impl<'r> Execution<'r, '_> {
         Step::Holds(holds)
     }
 
-    fn target(
-        &mut self,
-        target: &'r crate::firewall::expression::Extension,
-        carried: &mut Carried,
-    ) -> Step<'r> {
-        match iptables::target(target, &self.scene.packet) {
-            TargetEffect::Ends(action) => Step::Ends {
-                action,
-                surely: true,
-            },
-            TargetEffect::Continues => Step::Holds(Truth::Yes),
-            TargetEffect::SetsMark { value, mask } => {
-                carried.mark = carried.mark.replace(value, mask);
-                Step::Holds(Truth::Yes)
+    fn target(&mut self, target: &'r Extension, carried: &mut Carried) -> Step<'r> {
+        let scene = self.scene;
+        let effect = xt::target(target, &scene.packet(carried), scene.family, scene.hook);
+        match effect {
+            TargetEffect::Ends(action) => {
+                return Step::Ends {
+                    action,
+                    surely: true,
+                };
             }
             TargetEffect::Unknown => {
                 self.cause = &target.name;
                 carried.mark = Word::UNKNOWN;
-                Step::Ends {
+                carried.connection_mark = Word::UNKNOWN;
+                return Step::Ends {
                     action: Action::Other {
                         name: target.name.clone(),
                     },
                     surely: false,
-                }
+                };
             }
+            TargetEffect::Untracks => self.untrack(carried),
+            TargetEffect::Continues => {}
+            _ => mark(&effect, carried, scene.entry(carried)),
         }
+        Step::Holds(Truth::Yes)
     }
 
     /// `nft_nat_eval`, `nft_redir_eval`; the translation of a source is no end of a way.
@@ -337,6 +337,55 @@ impl<'r> Execution<'r, '_> {
         } else {
             let bytes: [u8; 16] = known(self.registers.read(register, 16))?.try_into().ok()?;
             Some(bytes.into())
+        }
+    }
+}
+
+/// `nft_ct_set_eval` and `connmark_tg` change nothing where there is no entry.
+fn mark_connection(carried: &mut Carried, entry: Entry, value: Word) {
+    match entry {
+        Entry::Is(_) => carried.connection_mark = value,
+        Entry::Absent { .. } => {}
+        Entry::Unknown => carried.connection_mark = carried.connection_mark.join(value),
+    }
+}
+
+/// What targets of iptables do to marks (`mark_tg`, `connmark_tg_shift`).
+fn mark(effect: &TargetEffect, carried: &mut Carried, entry: Entry) {
+    let (packet, connection) = (carried.mark, carried.connection_mark);
+    match *effect {
+        TargetEffect::SetsMark { value, mask } => {
+            carried.mark = packet.and(!mask).xor(Word::from(Some(value)));
+        }
+        TargetEffect::SetsConnectionMark { value, mask } => {
+            let value = connection.and(!mask).xor(Word::from(Some(value)));
+            mark_connection(carried, entry, value);
+        }
+        TargetEffect::SavesMark {
+            connection_mask,
+            packet_mask,
+        } => {
+            let value = connection
+                .and(!connection_mask)
+                .xor(packet.and(packet_mask));
+            mark_connection(carried, entry, value);
+        }
+        TargetEffect::RestoresMark {
+            connection_mask,
+            packet_mask,
+        } => {
+            let value = packet
+                .and(!packet_mask)
+                .xor(connection.and(connection_mask));
+            match entry {
+                Entry::Is(_) => carried.mark = value,
+                Entry::Absent { .. } => {}
+                Entry::Unknown => carried.mark = packet.join(value),
+            }
+        }
+        _ => {
+            carried.mark = Word::UNKNOWN;
+            carried.connection_mark = Word::UNKNOWN;
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct Walk<'r, 'w> {
     pub base: &'r Chain,
     pub kind: ChainKind,
     pub question: Question,
-    pub scene: &'w Scene,
+    pub scene: &'w Scene<'r>,
     pub chains: &'w Chains<'r>,
     pub lookups: &'w mut Lookups<'r>,
     pub trial: &'w mut Trial<'r>,
@@ -75,7 +75,7 @@ impl<'r, 'w> Walk<'r, 'w> {
     pub fn new(
         (table, base, kind): (&'r Table, &'r Chain, ChainKind),
         question: Question,
-        scene: &'w Scene,
+        scene: &'w Scene<'r>,
         chains: &'w Chains<'r>,
         lookups: &'w mut Lookups<'r>,
         trial: &'w mut Trial<'r>,

@@ -101,13 +101,13 @@ fn list(
     deep: u8,
 ) -> (Truth, Option<String>) {
     let mut doubt = None;
-    for member in &set.members {
-        let (truth, why) = match &member.set {
-            Some(Ok(index)) if deep > 0 => look(sets, *index, ask, packet, deep - 1),
-            _ => unknown(format!("a member of ipset {} was not read", set.name)),
+    for name in set.members.iter().filter_map(|member| member.set.as_ref()) {
+        let member = sets.iter().find(|(_, set)| set.name == *name);
+        let (truth, why) = match member {
+            Some((index, _)) if deep > 0 => look(sets, *index, ask, packet, deep - 1),
+            _ => unknown(format!("ipset {name} was not read")),
         };
         match truth {
-            Truth::Yes if doubt.is_none() => return (Truth::Yes, None),
             Truth::Yes => return (Truth::Yes, None),
             Truth::Unknown => doubt = doubt.or(why),
             Truth::No => {}
@@ -166,9 +166,8 @@ fn holds(set: &IpSet, part: Part, source: bool, member: &Member, packet: &Packet
             .into(),
         Part::Port => member
             .port
-            .is_some_and(|(protocol, low, high)| {
-                protocol.is_none_or(|protocol| protocol == TCP)
-                    && (low..=high).contains(&end.port())
+            .is_some_and(|(protocol, port)| {
+                protocol.is_none_or(|protocol| protocol == TCP) && port == end.port()
             })
             .into(),
         Part::Device => {

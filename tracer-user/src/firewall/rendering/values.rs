@@ -75,9 +75,8 @@ fn host(data: &[u8]) -> u64 {
 }
 
 fn hexadecimal(data: &[u8]) -> String {
-    data.iter().fold("0x".to_owned(), |text, byte| {
-        format!("{text}{byte:02x}")
-    })
+    data.iter()
+        .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn address(data: &[u8]) -> String {

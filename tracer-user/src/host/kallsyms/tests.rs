@@ -45,6 +45,12 @@ fn a_stack_outside_of_the_rules_names_no_hook() {
         None
     );
     assert_eq!(kallsyms().hook_of(&[0xffff_ffff_8100_4010]), None);
+    let outside = [
+        0xffff_ffff_8100_2010,
+        0xffff_ffff_8100_4010,
+        0xffff_ffff_8100_1010,
+    ];
+    assert_eq!(kallsyms().hook_of(&outside), None);
 }
 
 #[test]
@@ -94,7 +100,7 @@ fn the_running_kernel_has_the_hooks_of_both_families() {
             .find(|function| function.name == name)
             .unwrap();
         assert!(function.end - function.start < LONGEST, "{function:?}");
-        let stack = [start(RUNS_HOOKS), function.start + 4];
+        let stack = [start("nf_hook_slow"), function.start + 4];
         assert_eq!(kallsyms.hook_of(&stack), Some(hook));
     }
 }

@@ -12,7 +12,10 @@ use crate::firewall::ruleset::{Chain, ChainKind};
 
 /// `compat` says that a rule of the table is one of iptables.
 pub fn of(family: Family, table: &str, chains: &[Chain], compat: bool) -> Backend {
-    let mut bases = chains.iter().filter(|chain| chain.base.is_some()).peekable();
+    let mut bases = chains
+        .iter()
+        .filter(|chain| chain.base.is_some())
+        .peekable();
     let known = known(family, table);
     let theirs = !known.is_empty()
         && (compat || bases.peek().is_some() && bases.all(|chain| is_one_of(known, chain)));

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::case::Backend;
 use crate::firewall::Ruleset;
-use crate::firewall::ip_set::IpSets;
 use crate::firewall::ruleset::{Chain, Set, Table};
 use crate::host::netlink::{Conversation, More, NetlinkError};
 use crate::host::packet_filter::expressions::Surroundings;
@@ -130,7 +129,7 @@ impl Dump {
             netns: 0,
             generation: Some(generation),
             tables: self.parts.into_iter().map(finished).collect(),
-            ip_sets: IpSets::default(),
+            ip_sets: Default::default(),
             unread: self.unread,
         }
     }

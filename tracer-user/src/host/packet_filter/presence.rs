@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_symbol_of_a_module_is_not_built_in() {
-        let built_in = b"0000000000000000 t nf_tables_getchain\n0000000000000000 t nf_tables_getgen\n";
+        let built_in =
+            b"0000000000000000 t nf_tables_getchain\n0000000000000000 t nf_tables_getgen\n";
         let module = b"0000000000000000 t nf_tables_getgen\t[nf_tables]\n";
         assert!(names(&built_in[..]).unwrap());
         assert!(!names(&module[..]).unwrap());

@@ -29,7 +29,10 @@ pub fn table(attributes: Attributes<'_>) -> Option<(String, bool)> {
 
 /// A chain without its rules, and its table's name; the error names a base chain at a hook that
 /// is not known.
-pub fn chain(attributes: Attributes<'_>, family: Family) -> Option<(String, Result<Chain, String>)> {
+pub fn chain(
+    attributes: Attributes<'_>,
+    family: Family,
+) -> Option<(String, Result<Chain, String>)> {
     let table = attributes.text(1)?;
     let name = attributes.text(3)?;
     let base = match attributes.nested(4) {

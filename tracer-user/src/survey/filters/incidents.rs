@@ -56,8 +56,8 @@ fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
             let place = location.as_deref().unwrap_or_default();
             // See `Dropper` of the diagnosis: queues free packets without a reason.
             let queue = ["nf_queue", "nf_reinject", "nfqnl_"];
-            let filtered = reason == "NETFILTER_DROP"
-                || queue.iter().any(|function| place.contains(function));
+            let filtered =
+                reason == "NETFILTER_DROP" || queue.iter().any(|function| place.contains(function));
             filtered.then_some(Incident {
                 netns: *netns,
                 hook: *hook,

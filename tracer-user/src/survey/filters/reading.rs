@@ -11,7 +11,7 @@ use crate::{
     },
     host::{
         netns::Namespace,
-        packet_filter::{self, legacy},
+        packet_filter::{self, ipset, legacy},
     },
 };
 
@@ -37,6 +37,9 @@ impl Reading {
         let (tables, unread) = legacy::tables(namespace);
         ruleset.tables.extend(tables);
         ruleset.unread.extend(unread);
+        let (ip_sets, unread) = ipset::sets(namespace, &ruleset.tables);
+        ruleset.ip_sets = ip_sets;
+        ruleset.unread.extend(unread);
         Self { at, ruleset }
     }
 
@@ -46,22 +49,20 @@ impl Reading {
             let tables = reading.ruleset.tables.iter();
             tables.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)))
         }
-        let alike = |((table, chain), (other_table, other_chain)): (
-            (&Table, &Chain),
-            (&Table, &Chain),
-        )| {
-            let rules = |chain: &'_ Chain| chain.rules.len();
-            let place = |table: &Table| (table.backend, table.family, table.dormant);
-            let policy = |chain: &Chain| chain.base.as_ref().map(|base| base.policy);
-            place(table) == place(other_table)
-                && table.name == other_table.name
-                && chain.name == other_chain.name
-                && policy(chain) == policy(other_chain)
-                && rules(chain) == rules(other_chain)
-                && std::iter::zip(&chain.rules, &other_chain.rules).all(|(one, other)| {
-                    one.handle == other.handle && one.expressions == other.expressions
-                })
-        };
+        let alike =
+            |((table, chain), (other_table, other_chain)): ((&Table, &Chain), (&Table, &Chain))| {
+                let rules = |chain: &'_ Chain| chain.rules.len();
+                let place = |table: &Table| (table.backend, table.family, table.dormant);
+                let policy = |chain: &Chain| chain.base.as_ref().map(|base| base.policy);
+                place(table) == place(other_table)
+                    && table.name == other_table.name
+                    && chain.name == other_chain.name
+                    && policy(chain) == policy(other_chain)
+                    && rules(chain) == rules(other_chain)
+                    && std::iter::zip(&chain.rules, &other_chain.rules).all(|(one, other)| {
+                        one.handle == other.handle && one.expressions == other.expressions
+                    })
+            };
         self.ruleset.generation == other.ruleset.generation
             && chains(self).count() == chains(other).count()
             && std::iter::zip(chains(self), chains(other)).all(alike)
@@ -98,8 +99,10 @@ pub fn leads_to(end: &End<'_>) -> Vec<String> {
 }
 
 fn led_to(rule: &Rule) -> Option<&String> {
-    rule.expressions.iter().find_map(|expression| match expression {
-        Expression::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain),
-        _ => None,
-    })
+    rule.expressions
+        .iter()
+        .find_map(|expression| match expression {
+            Expression::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain),
+            _ => None,
+        })
 }

@@ -40,9 +40,11 @@ impl Tally {
                 let policy = chain.base.as_ref().and_then(|base| base.policy_packets);
                 let rules = chain.rules.iter().map(|rule| (Some(rule), rule.packets));
                 let counted = rules.chain([(None, policy)]);
-                counters.extend(counted.filter_map(|(rule, packets)| {
-                    Some((self.key(table, chain, rule), packets?))
-                }));
+                counters.extend(
+                    counted.filter_map(|(rule, packets)| {
+                        Some((self.key(table, chain, rule), packets?))
+                    }),
+                );
             }
         }
         if self.readings.len() == READINGS {

@@ -18,12 +18,7 @@ struct Seen {
 }
 
 /// Rules of nginx's own namespace that translate, else those of the one where the packet was seen.
-pub fn of(
-    filters: &mut Filters,
-    host: &Host,
-    worker: &Worker,
-    ended: &Ended,
-) -> Option<Filtering> {
+pub fn of(filters: &mut Filters, host: &Host, worker: &Worker, ended: &Ended) -> Option<Filtering> {
     let (local, remote) = (ended.attempt.local?, destination(ended)?);
     let seen = seen(ended, remote)?;
     let own = ended.netns.unwrap_or(worker.netns);

@@ -158,10 +158,7 @@ fn unknowable(name: &str, data: Attributes<'_>) -> Option<Expression> {
             let long = matches!(data.u32(2)?, 2 | 4);
             (register(data, 1)?, if long { LONG } else { 4 })
         }
-        "socket" => (
-            register(data, 2)?,
-            if data.u32(1)? == 3 { 8 } else { 4 },
-        ),
+        "socket" => (register(data, 2)?, if data.u32(1)? == 3 { 8 } else { 4 }),
         "inner" => (encapsulated(data)?, LONG),
         _ => return None,
     };

@@ -156,16 +156,31 @@ fn a_queue_may_be_a_verdict() {
 
 #[test]
 fn a_comment_is_found_among_other_user_data() {
-    assert_eq!(
-        comment(b"\x07\x01x\x00\x03hi\x00").as_deref(),
-        Some("hi")
-    );
+    assert_eq!(comment(b"\x07\x01x\x00\x03hi\x00").as_deref(), Some("hi"));
     assert_eq!(comment(b"\x00\x09hi"), None);
 }
 
 const NAMES: [&str; 20] = [
-    "payload", "meta", "ct", "fib", "immediate", "cmp", "range", "bitwise", "byteorder", "lookup",
-    "exthdr", "inner", "dynset", "objref", "reject", "queue", "nat", "redir", "match", "target",
+    "payload",
+    "meta",
+    "ct",
+    "fib",
+    "immediate",
+    "cmp",
+    "range",
+    "bitwise",
+    "byteorder",
+    "lookup",
+    "exthdr",
+    "inner",
+    "dynset",
+    "objref",
+    "reject",
+    "queue",
+    "nat",
+    "redir",
+    "match",
+    "target",
 ];
 
 proptest! {

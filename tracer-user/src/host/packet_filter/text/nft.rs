@@ -16,7 +16,9 @@ pub fn nft_texts(
     // nft joins its arguments and reads them as its language: a name that is no identifier could
     // hold a command.
     if !is_identifier(&table.name) || !is_identifier(&chain.name) {
-        return Err(ToolError::NoTool("a chain with a name that nft cannot read"));
+        return Err(ToolError::NoTool(
+            "a chain with a name that nft cannot read",
+        ));
     }
     // Handles, and no state: packets counted so far are no part of a rule.
     let family = keyword(table.family);

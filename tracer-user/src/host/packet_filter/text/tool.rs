@@ -39,11 +39,7 @@ pub enum ToolError {
 }
 
 /// What `program` prints. What is not UTF-8 is replaced.
-pub fn run(
-    namespace: &Namespace,
-    program: &str,
-    arguments: &[&str],
-) -> Result<String, ToolError> {
+pub fn run(namespace: &Namespace, program: &str, arguments: &[&str]) -> Result<String, ToolError> {
     let deadline = Instant::now() + PATIENCE;
     // A child is born in the namespaces of the thread that starts it (copy_namespaces).
     let mut child = within(namespace, || {

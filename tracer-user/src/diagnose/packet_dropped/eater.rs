@@ -1,0 +1,226 @@
+//! What owns a reason for which the kernel drops packets, and what helps against it.
+
+use super::Dropped;
+use crate::case::{AttachedProgram, Case};
+use crate::diagnose::finding::Finding;
+use crate::diagnose::{programs, wording};
+
+/// Who ate the packet.
+#[derive(Debug)]
+pub(super) struct Eater<'a> {
+    /// For the summary.
+    pub words: String,
+    /// Null where no program is among the suspects.
+    programs: Option<Vec<&'a AttachedProgram>>,
+    because: Vec<String>,
+    /// Commands for the namespace of the drop, and advice.
+    remedies: Vec<String>,
+}
+
+impl<'a> Eater<'a> {
+    pub fn of(case: &'a Case, dropped: &Dropped<'_>) -> Self {
+        let netns = dropped.netns;
+        let xdp =
+            dropped.reason == "XDP" || dropped.location.is_some_and(|place| place.contains("xdp"));
+        let own = |command: &str| wording::in_namespace(case, netns, command);
+        let net_list = || vec![own("bpftool net list")];
+        if xdp {
+            let found = programs::of_xdp(case, netns, |mode| mode == "generic");
+            return Self::program("an XDP program", found, net_list());
+        }
+        match dropped.reason {
+            "TC_INGRESS" => Self::program(
+                "a tc program or filter on its way in",
+                programs::of_traffic_control(case, netns, true),
+                net_list(),
+            ),
+            "TC_EGRESS" => Self::program(
+                "a tc program or filter on its way out",
+                programs::of_traffic_control(case, netns, false),
+                net_list(),
+            ),
+            "BPF_CGROUP_EGRESS" => Self::program(
+                "a cgroup BPF program on egress",
+                programs::of_cgroups(case, &["cgroup_inet_egress"]),
+                vec!["bpftool cgroup tree".to_owned()],
+            ),
+            "SOCKET_FILTER" => socket_filter(case, dropped),
+            _ => by_the_stack(case, dropped),
+        }
+    }
+
+    fn program(words: &str, found: Vec<&'a AttachedProgram>, remedies: Vec<String>) -> Self {
+        Self {
+            words: match found[..] {
+                [one] => format!("{words}, {}", programs::words(one)),
+                _ => words.to_owned(),
+            },
+            programs: Some(found),
+            because: Vec::new(),
+            remedies,
+        }
+    }
+
+    /// Adds what is known of the eater to a finding.
+    pub fn explain(self, case: &Case, finding: Finding) -> Finding {
+        let finding = self.because.into_iter().fold(finding, Finding::because);
+        let finding = match &self.programs {
+            Some(found) => programs::suspected(finding, case, found),
+            None => finding,
+        };
+        self.remedies.into_iter().fold(finding, |finding, remedy| {
+            let told = finding.fix.contains(&remedy);
+            finding.when(!told, |finding| finding.fix(remedy))
+        })
+    }
+}
+
+/// `sk_filter_trim_cap` runs the socket's own filter and the programs of its cgroup, and gives one
+/// reason for both.
+fn socket_filter<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
+    let found = programs::of_cgroups(case, &["cgroup_inet_ingress"]);
+    let port = dropped.segment.to.port();
+    let filters =
+        wording::in_namespace(case, dropped.netns, &format!("ss -ltneb 'sport = :{port}'"));
+    let remedies = vec![filters, "bpftool cgroup tree".to_owned()];
+    if found.is_empty() {
+        return Eater {
+            words: "a filter of the socket itself (SO_ATTACH_FILTER or SO_ATTACH_BPF)".to_owned(),
+            programs: None,
+            because: vec![
+                "no cgroup program on ingress was found for the receiving process".to_owned(),
+            ],
+            remedies,
+        };
+    }
+    Eater::program(
+        "a cgroup BPF program on ingress or a filter of the socket itself",
+        found,
+        remedies,
+    )
+}
+
+/// What the network stack itself drops.
+fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
+    let device = device(case, dropped);
+    let named = device
+        .as_deref()
+        .map_or("<device>".to_owned(), wording::shell_word);
+    let (from, to) = (dropped.segment.from.ip(), dropped.segment.to.ip());
+    let port = dropped.segment.to.port();
+    let came = device
+        .as_ref()
+        .map(|device| format!("the packet came in by {device}"));
+    let (words, commands): (String, Vec<String>) = match dropped.reason {
+        "IP_RPFILTER" => (
+            format!("reverse path filtering: the answer to its source {from} would leave by another device"),
+            vec![
+                format!("ip route get {from}"),
+                format!("sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.{named}.rp_filter"),
+                format!("sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{named}.rp_filter=2  # loose; 0 turns it off"),
+            ],
+        ),
+        "IP_LOCAL_SOURCE" => (
+            format!("a martian: its source {from} is an address of this namespace itself, and it came from outside"),
+            vec![
+                format!("ip route get {from}"),
+                format!("sysctl -w net.ipv4.conf.{named}.accept_local=1"),
+            ],
+        ),
+        "IP_INVALID_SOURCE" => (
+            format!("a martian: {from} can be nobody's source address"),
+            vec![format!("ip route get {to} from {from} iif {named}")],
+        ),
+        "IP_LOCALNET" => (
+            "a martian: an address of 127.0.0.0/8 came by a device that is not loopback".to_owned(),
+            vec![format!("sysctl -w net.ipv4.conf.{named}.route_localnet=1")],
+        ),
+        "IP_INVALID_DEST" => (
+            format!("a martian: {to} can be nobody's destination address"),
+            vec![format!("ip route get {to} from {from} iif {named}")],
+        ),
+        reason if reason.starts_with("TCP_MD5") => (
+            md5(reason).to_owned(),
+            vec![format!("ss -ltni 'sport = :{port}'"), format!("nstat -az 'TcpExtTCPMD5*'")],
+        ),
+        reason if reason.starts_with("TCP_AO") || reason == "TCP_AUTH_HDR" => (
+            "the TCP authentication option is missing, unexpected or wrong: nginx sends none, so the listener must not ask for one".to_owned(),
+            vec![format!("ss -ltni 'sport = :{port}'"), "nstat -az 'TcpExtTCPAO*'".to_owned()],
+        ),
+        reason if reason.ends_with("CSUM") => (
+            "its checksum was wrong".to_owned(),
+            vec![format!("ethtool -k {named} | grep checksum"), "nstat -az 'TcpInCsumErrors' 'IpExtInCsumErrors'".to_owned()],
+        ),
+        "QDISC_DROP" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "CAKE_FLOOD" | "FQ_BAND_LIMIT"
+        | "FQ_HORIZON_LIMIT" | "FQ_FLOW_LIMIT" => (
+            "a queueing discipline on its way out was full or told to drop".to_owned(),
+            vec![format!("tc -s qdisc show dev {named}"), format!("tc -s class show dev {named}")],
+        ),
+        "FULL_RING" => ("the ring of a device was full".to_owned(), vec![format!("ip -s link show {named}"), format!("ethtool -g {named}")]),
+        "CPU_BACKLOG" => (
+            "the backlog of a processor was full".to_owned(),
+            vec!["sysctl net.core.netdev_max_backlog".to_owned(), "cat /proc/net/softnet_stat".to_owned()],
+        ),
+        "SOCKET_BACKLOG" | "SOCKET_RCVBUFF" | "PROTO_MEM" => (
+            "the socket, or TCP's memory, was full".to_owned(),
+            vec![format!("ss -ltnm 'sport = :{port}'"), "sysctl net.ipv4.tcp_mem".to_owned()],
+        ),
+        "IP_INADDRERRORS" | "IP_INNOROUTES" | "IP_OUTNOROUTES" => (
+            "the namespace has no way for it".to_owned(),
+            vec!["sysctl net.ipv4.ip_forward".to_owned(), format!("ip route get {to} from {from} iif {named}")],
+        ),
+        "IPV6DISABLED" => (
+            "IPv6 is turned off there".to_owned(),
+            vec!["sysctl net.ipv6.conf.all.disable_ipv6".to_owned(), format!("sysctl net.ipv6.conf.{named}.disable_ipv6")],
+        ),
+        "XFRM_POLICY" => (
+            "an IPsec policy asks for encryption that the packet does not have".to_owned(),
+            vec!["ip xfrm policy".to_owned(), "ip xfrm state".to_owned()],
+        ),
+        "SECURITY_HOOK" => (
+            "a security module".to_owned(),
+            vec!["ausearch -m avc -ts recent".to_owned(), "journalctl -k | grep -i denied".to_owned()],
+        ),
+        "OTHERHOST" => (
+            "its link-layer address is not that of the device".to_owned(),
+            vec![format!("ip link show {named}"), format!("ip neigh show {to}")],
+        ),
+        "TCP_MINTTL" => (
+            "its time to live is below what the listener asks for (IP_MINTTL)".to_owned(),
+            vec![format!("ss -ltne 'sport = :{port}'")],
+        ),
+        _ => ("the reason is the kernel's own word".to_owned(), Vec::new()),
+    };
+    let remedies = commands
+        .iter()
+        .map(|command| wording::in_namespace(case, dropped.netns, command))
+        .collect();
+    Eater {
+        words,
+        programs: None,
+        because: came.into_iter().collect(),
+        remedies,
+    }
+}
+
+fn md5(reason: &str) -> &'static str {
+    match reason {
+        "TCP_MD5NOTFOUND" => {
+            "the listener asks for a TCP MD5 signature (TCP_MD5SIG) of this peer, and nginx sends none"
+        }
+        "TCP_MD5UNEXPECTED" => {
+            "it carries a TCP MD5 signature, and the receiving socket has no key for this peer"
+        }
+        _ => "its TCP MD5 signature is wrong",
+    }
+}
+
+/// The device that the packet was on.
+fn device(case: &Case, dropped: &Dropped<'_>) -> Option<String> {
+    let circumstances = dropped.circumstances?;
+    case.host
+        .devices
+        .iter()
+        .find(|device| device.netns == dropped.netns && device.index == circumstances.device)
+        .map(|device| device.name.clone())
+}

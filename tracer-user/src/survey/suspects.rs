@@ -1,0 +1,187 @@
+//! Which programs of other people a case asks for.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    case::{
+        AttachedProgram, Attempt, Device, Ending, Endpoint, Fact, HostFacts, Netns, Observed,
+        Worker,
+    },
+    correlate::Ended,
+    host::{facts::Host, programs},
+};
+
+/// What is to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Suspects {
+    /// Namespaces whose devices may have a program that ate a packet.
+    namespaces: BTreeSet<Netns>,
+    /// The packet ended on a device that nobody told: ask the far end too.
+    silent: bool,
+    /// A program of nginx's own cgroup may have refused, rewritten or eaten.
+    nginx: bool,
+    /// One of the listener's cgroup.
+    listener: bool,
+}
+
+impl Suspects {
+    /// What the kernel's evidence points to; nothing for most failures.
+    pub fn of(ended: &Ended, worker: &Worker) -> Self {
+        let mut suspects = Self {
+            nginx: is_refused_call(ended.attempt.ending) || is_rewritten(&ended.attempt),
+            ..Self::default()
+        };
+        for seen in &ended.timeline {
+            suspects.add(seen, worker.netns);
+        }
+        let dropped = ended
+            .timeline
+            .iter()
+            .any(|seen| matches!(seen.fact, Fact::Dropped { .. }));
+        if is_silence(ended.attempt.ending) && !dropped {
+            suspects.silent = true;
+            suspects.namespaces.insert(worker.netns);
+        }
+        suspects
+    }
+
+    fn add(&mut self, seen: &Observed, own: Netns) {
+        match &seen.fact {
+            Fact::Dropped {
+                netns,
+                reason,
+                location,
+                answer,
+                ..
+            } => match reason.as_str() {
+                "BPF_CGROUP_EGRESS" if *answer => self.listener = true,
+                "BPF_CGROUP_EGRESS" => self.nginx = true,
+                "SOCKET_FILTER" if *answer => self.nginx = true,
+                "SOCKET_FILTER" => self.listener = true,
+                reason if is_of_device(reason, location.as_deref()) => {
+                    self.namespaces.insert(*netns);
+                }
+                _ => {}
+            },
+            // What a discipline or a program on the way out drops (`NET_XMIT_DROP`).
+            Fact::Retransmitted { error: Some(1) } => {
+                self.namespaces.insert(own);
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads them. Adds to `unread` what could not be read.
+    pub fn read(
+        &self,
+        host: &Host,
+        worker: &Worker,
+        facts: &HostFacts,
+        unread: &mut Vec<String>,
+    ) -> Vec<AttachedProgram> {
+        let mut found = Vec::new();
+        let far_end = facts.far_end.filter(|_| self.silent);
+        for netns in self.namespaces.iter().copied().chain(far_end) {
+            if let Some(namespace) = host.namespaces.get(netns) {
+                found.push(programs::of_namespace(namespace));
+            }
+        }
+        if self.nginx {
+            found.push(programs::of_process(worker.pid));
+        }
+        if self.listener {
+            let owners = facts.listeners.iter().flat_map(|it| it.owners.first());
+            let pids: BTreeSet<u32> = owners.map(|owner| owner.pid).take(MOST_OWNERS).collect();
+            found.extend(pids.into_iter().map(programs::of_process));
+        }
+        let mut listed: Vec<AttachedProgram> = Vec::new();
+        for found in found {
+            // That programs could not be listed matters to nobody who was not stopped by one.
+            if !self.silent {
+                unread.extend(found.unread);
+            }
+            for program in found.programs {
+                if !listed.contains(&program) {
+                    listed.push(program);
+                }
+            }
+        }
+        listed
+    }
+}
+
+/// The names of the interfaces on which packets were dropped, where these explain something.
+pub fn devices(host: &Host, timeline: &[Observed]) -> Vec<Device> {
+    let mut devices: Vec<Device> = Vec::new();
+    for seen in timeline {
+        let Fact::Dropped {
+            netns,
+            reason,
+            circumstances: Some(circumstances),
+            ..
+        } = &seen.fact
+        else {
+            continue;
+        };
+        let index = circumstances.device;
+        let told = devices
+            .iter()
+            .any(|device| device.netns == *netns && device.index == index);
+        if told || devices.len() >= MOST_DEVICES || is_of_no_device(reason) {
+            continue;
+        }
+        devices.extend(host.device(*netns, index).map(|name| Device {
+            netns: *netns,
+            index,
+            name,
+        }));
+    }
+    devices
+}
+
+/// Reasons that are explained without the device.
+fn is_of_no_device(reason: &str) -> bool {
+    matches!(reason, "NETFILTER_DROP" | "NO_SOCKET" | "TCP_RESET") || reason.starts_with("NEIGH_")
+}
+
+/// Devices that are named.
+const MOST_DEVICES: usize = 4;
+/// Listeners whose cgroups are looked into.
+const MOST_OWNERS: usize = 16;
+
+/// Reasons of XDP and tc. Generic XDP frees without one (`do_xdp_generic`).
+fn is_of_device(reason: &str, location: Option<&str>) -> bool {
+    matches!(
+        reason,
+        "XDP" | "TC_INGRESS" | "TC_EGRESS" | "TC_CLS_ERROR" | "TC_CHAIN_NOTFOUND" | "QDISC_DROP"
+    ) || location.is_some_and(|place| place.contains("xdp"))
+}
+
+/// Refused before a packet was made, as `BPF_CGROUP_INET4_CONNECT` and its kin do, by any error.
+fn is_refused_call(ending: Ending) -> bool {
+    match ending {
+        Ending::ConnectFailed { errno, .. } => errno != libc::EADDRNOTAVAIL,
+        Ending::BindFailed { errno } | Ending::SocketFailed { errno } => {
+            [libc::EPERM, libc::EACCES].contains(&errno)
+        }
+        _ => false,
+    }
+}
+
+fn is_rewritten(attempt: &Attempt) -> bool {
+    let canonical = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
+    match (&attempt.dialled, attempt.remote) {
+        (Some(Endpoint::Inet(dialled)), Some(remote)) => {
+            remote.port() != 0 && canonical(*dialled) != canonical(remote)
+        }
+        _ => false,
+    }
+}
+
+fn is_silence(ending: Ending) -> bool {
+    match ending {
+        Ending::GaveUp => true,
+        Ending::SocketError { errno } => errno == libc::ETIMEDOUT,
+        _ => false,
+    }
+}
