@@ -51,6 +51,8 @@ pub struct Culprit {
     pub alternatives: usize,
     /// The evidence is not whole.
     pub unsure: bool,
+    /// Its text is the tool's own.
+    pub reworded: bool,
 }
 
 /// How the event tells a rule from the others of its chain.
@@ -78,6 +80,7 @@ pub fn nft(place: &str, hook: &'static str, telling: &str) -> Culprit {
         netns: None,
         alternatives: 0,
         unsure: false,
+        reworded: false,
     }
 }
 
@@ -124,6 +127,13 @@ impl Culprit {
     #[must_use]
     pub fn unsure(mut self) -> Self {
         self.unsure = true;
+        self
+    }
+
+    /// Its text is the tool's own, for nobody else lists rules here.
+    #[must_use]
+    pub fn reworded(mut self) -> Self {
+        self.reworded = true;
         self
     }
 }

@@ -63,10 +63,7 @@ impl Scene {
         others: &[&Namespace],
         config: &Config,
     ) -> Result<Self> {
-        let watched = iter::once(&namespace)
-            .chain(others.iter().copied())
-            .map(Watched::new)
-            .collect::<Result<_>>()?;
+        let watched = watch(iter::once(&namespace).chain(others.iter().copied()))?;
         let mut scene = Self::new(host, namespace, config)?;
         scene.watched = watched;
         Ok(scene)
@@ -149,6 +146,16 @@ impl Scene {
         Ok(())
     }
 
+    /// Nobody may change the packet filters of nginx's namespace and of `others` from now on.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be listed.
+    pub fn let_no_filter_change(&mut self, others: &[&Namespace]) -> Result<()> {
+        self.watched = watch(iter::once(&self.namespace).chain(others.iter().copied()))?;
+        Ok(())
+    }
+
     /// From now on the test itself changes packet filters: nobody did until now.
     ///
     /// # Errors
@@ -190,6 +197,10 @@ impl Scene {
             self.nginx.errors().unwrap_or_default().join("\n")
         )
     }
+}
+
+fn watch<'n>(namespaces: impl Iterator<Item = &'n Namespace>) -> Result<Vec<Watched>> {
+    namespaces.map(Watched::new).collect()
 }
 
 /// The totals of a tool that was stopped, ended well and left nothing unasked.

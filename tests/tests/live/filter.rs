@@ -5,10 +5,12 @@ mod choice;
 mod conditions;
 mod fixes;
 mod hooks;
+mod hostile;
 mod iptables;
 mod kinds;
 mod nat;
 mod places;
+mod shapes;
 mod twins;
 
 use anyhow::{Context, Result};
