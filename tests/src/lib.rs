@@ -6,6 +6,7 @@
 //! the kernel does not.
 
 pub mod backend;
+pub mod bpf;
 pub mod cgroup;
 pub mod client;
 pub mod contract;

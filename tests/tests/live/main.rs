@@ -36,6 +36,7 @@ mod command_line;
 mod crowds;
 mod deaths;
 mod demo;
+mod eaters;
 mod endings;
 mod filter;
 mod filter_hooks;

@@ -189,28 +189,4 @@ pub(super) fn with_rules_to_read(case: &Case, netns: Netns, finding: Finding) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::case::*;
-    use crate::diagnose::diagnose;
-    use crate::diagnose::example::*;
-
-    #[test]
-    fn the_rules_to_read_are_those_of_the_family() {
-        for (dialled, tool) in [("[::1]:9101", "ip6tables"), ("127.0.0.1:9101", "iptables")] {
-            let mut case = silent(dialled, 2000);
-            case.timeline = vec![observed(
-                25,
-                drop_of(dialled, OWN, "NETFILTER_DROP", Some(Hook::Input)),
-            )];
-            let fix = diagnose(&case).verdict.fix;
-            assert_eq!(
-                fix[..3],
-                [
-                    "nft -a list ruleset",
-                    &format!("{tool}-save -c"),
-                    &format!("{tool}-legacy-save -c")
-                ]
-            );
-        }
-    }
-}
+mod tests;

@@ -90,7 +90,10 @@ const FILTERS: [&str; 26] = [
 ];
 
 /// Functions in which packets of TCP are often freed, known by name from the start.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 12] = [
+    "veth_xdp_rcv_skb",
+    "veth_xdp_rcv",
+    "veth_poll",
     "br_dev_xmit",
     "do_xdp_generic",
     "ip6_pkt_drop",

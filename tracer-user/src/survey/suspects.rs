@@ -149,12 +149,14 @@ const MOST_DEVICES: usize = 4;
 /// Listeners whose cgroups are looked into.
 const MOST_OWNERS: usize = 16;
 
-/// Reasons of XDP and tc. Generic XDP frees without one (`do_xdp_generic`).
+/// Reasons of XDP and tc. XDP frees packets without one, in the generic mode (`do_xdp_generic`)
+/// and on a veth device (`veth_xdp_rcv_skb`).
 fn is_of_device(reason: &str, location: Option<&str>) -> bool {
     matches!(
         reason,
         "XDP" | "TC_INGRESS" | "TC_EGRESS" | "TC_CLS_ERROR" | "TC_CHAIN_NOTFOUND" | "QDISC_DROP"
     ) || location.is_some_and(|place| place.contains("xdp"))
+        || (reason == "NOT_SPECIFIED" && location.is_none_or(|place| place == "veth_poll"))
 }
 
 /// Refused before a packet was made, as `BPF_CGROUP_INET4_CONNECT` and its kin do, by any error.

@@ -67,7 +67,11 @@ impl<'c> Suspects<'c> {
         by_counters(&mut fitting);
         fitting.sort_by_key(|fitting| {
             let unnamed = matches!(fitting.action, Action::Other { .. });
-            (unnamed, !fitting.certain)
+            (
+                fitting.counted.is_none_or(|packets| packets == 0),
+                unnamed,
+                !fitting.certain,
+            )
         });
         Self { fitting, readings }
     }
@@ -147,7 +151,8 @@ fn ran(fitting: &Fitting, circumstances: Option<&Circumstances>) -> bool {
     }
 }
 
-/// The entry functions of nftables are one for each family of tables (`nft_chain_filter.c`).
+/// Filter chains have an entry function for each family of tables (`nft_chain_filter.c`), those of
+/// other kinds none of this name.
 fn of_chain_type(family: FilterFamily, functions: &[String]) -> bool {
     let mut entered = functions
         .iter()
@@ -156,16 +161,13 @@ fn of_chain_type(family: FilterFamily, functions: &[String]) -> bool {
     if entered.peek().is_none() {
         return true;
     }
-    entered.any(|kind| {
-        match family {
-            FilterFamily::Ip => kind == "ipv4",
-            FilterFamily::Ip6 => kind == "ipv6",
-            // A chain of kind route or nat has the entry function of its packets' family.
-            FilterFamily::Inet => kind.starts_with("inet") || kind.starts_with("ipv"),
-            FilterFamily::Arp => kind == "arp",
-            FilterFamily::Bridge => kind == "bridge",
-            FilterFamily::Netdev => kind == "netdev",
-        }
+    entered.any(|kind| match family {
+        FilterFamily::Ip => kind == "ipv4",
+        FilterFamily::Ip6 => kind == "ipv6",
+        FilterFamily::Inet => kind.starts_with("inet"),
+        FilterFamily::Arp => kind == "arp",
+        FilterFamily::Bridge => kind == "bridge",
+        FilterFamily::Netdev => kind == "netdev",
     })
 }
 

@@ -1,7 +1,7 @@
 //! What owns a reason for which the kernel drops packets, and what helps against it.
 
 use super::Dropped;
-use crate::case::{AttachedProgram, Case};
+use crate::case::{AttachedProgram, Case, ProgramPlace};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{programs, wording};
 
@@ -20,12 +20,9 @@ pub(super) struct Eater<'a> {
 impl<'a> Eater<'a> {
     pub fn of(case: &'a Case, dropped: &Dropped<'_>) -> Self {
         let netns = dropped.netns;
-        let xdp =
-            dropped.reason == "XDP" || dropped.location.is_some_and(|place| place.contains("xdp"));
         let own = |command: &str| wording::in_namespace(case, netns, command);
         let net_list = || vec![own("bpftool net list")];
-        if xdp {
-            let found = programs::of_xdp(case, netns, |mode| mode == "generic");
+        if let Some(found) = xdp(case, dropped) {
             return Self::program("an XDP program", found, net_list());
         }
         match dropped.reason {
@@ -72,6 +69,29 @@ impl<'a> Eater<'a> {
             let told = finding.fix.contains(&remedy);
             finding.when(!told, |finding| finding.fix(remedy))
         })
+    }
+}
+
+/// The XDP programs that can have dropped it; null where none can. A driver that frees what a
+/// program drops gives no reason, as veth does (`veth_xdp_rcv_skb`, inlined into `veth_poll`).
+fn xdp<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Option<Vec<&'a AttachedProgram>> {
+    let on_device = |is_mode: fn(&str) -> bool| {
+        let device = device(case, dropped);
+        let mut found = programs::of_xdp(case, dropped.netns, is_mode);
+        found.retain(|program| match (&program.place, &device) {
+            (ProgramPlace::Xdp { device: its, .. }, Some(device)) => its == device,
+            _ => true,
+        });
+        found
+    };
+    match dropped.location {
+        Some("do_xdp_generic") => Some(on_device(|mode| mode == "generic")),
+        Some(place) if place.contains("xdp") => Some(on_device(|mode| mode != "generic")),
+        _ if dropped.reason == "XDP" => Some(on_device(|_| true)),
+        None | Some("veth_poll") if dropped.reason == "NOT_SPECIFIED" => {
+            Some(on_device(|mode| mode != "generic")).filter(|found| !found.is_empty())
+        }
+        _ => None,
     }
 }
 

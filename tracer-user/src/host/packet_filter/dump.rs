@@ -275,9 +275,7 @@ impl Dump {
         let dumped = conversation.dump(elements_of(part, name), |message: Message| {
             measure.admits(&message);
             for element in message.attributes().list(LIST_ELEMENTS) {
-                let point = measure
-                    .admits_element()
-                    .then(|| sets::point(element, part.surroundings()));
+                let point = measure.admits_element().then(|| sets::point(element));
                 match point.flatten() {
                     Some(point) => points.push(point),
                     None => left_out += 1,

@@ -343,6 +343,52 @@ fn rules_of_iptables_are_known_as_such() {
     assert_eq!(input.rules[0].packets, Some(0));
 }
 
+/// None of these rules says that it is one of iptables: the chains do.
+#[test]
+fn every_chain_of_iptables_is_known() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let ip = [
+        ("filter", "INPUT FORWARD OUTPUT"),
+        ("nat", "PREROUTING INPUT OUTPUT POSTROUTING"),
+        ("mangle", "PREROUTING INPUT FORWARD OUTPUT POSTROUTING"),
+        ("raw", "PREROUTING OUTPUT"),
+        ("security", "INPUT FORWARD OUTPUT"),
+    ];
+    let bridge = [
+        ("filter", "INPUT FORWARD OUTPUT"),
+        ("nat", "PREROUTING OUTPUT POSTROUTING"),
+    ];
+    let tools: [(&str, &[(&str, &str)]); 4] = [
+        ("iptables-nft", &ip),
+        ("ip6tables-nft", &ip),
+        ("ebtables-nft", &bridge),
+        ("arptables-nft", &[("filter", "INPUT OUTPUT")]),
+    ];
+    for (tool, tables) in tools {
+        for (table, chains) in tables {
+            for chain in chains.split(' ') {
+                if !run(&sandbox, tool, &format!("-t {table} -A {chain} -j ACCEPT")) {
+                    return;
+                }
+            }
+        }
+    }
+    let ruleset = read(&sandbox.namespace()).unwrap();
+    assert_eq!(ruleset.tables.len(), 13);
+    for table in &ruleset.tables {
+        let name = &table.name;
+        assert_eq!(
+            table.backend,
+            Backend::IptablesNft,
+            "{:?} {name}",
+            table.family
+        );
+    }
+}
+
 #[test]
 fn reading_changes_nothing() {
     let Some(sandbox) = filtered(RULES) else {
