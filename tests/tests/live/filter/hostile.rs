@@ -34,9 +34,9 @@ chain output {{ type filter hook output priority 0
         "iptables-legacy",
         &format!(
             "*filter
-:\u{1b}[31m;$(id) - [0:0]
--A OUTPUT -p tcp -m tcp --dport 27401 -j \u{1b}[31m;$(id)
--A \u{1b}[31m;$(id) -m comment --comment \"{COMMENT} \\\"b\\\" \\\\\" -j REJECT --reject-with tcp-reset
+:a\u{1b}[31m;$(id) - [0:0]
+-A OUTPUT -p tcp -m tcp --dport 27401 -j a\u{1b}[31m;$(id)
+-A a\u{1b}[31m;$(id) -p tcp -m comment --comment \"{COMMENT} \\\"b\\\" \\\\\" -j REJECT --reject-with tcp-reset
 COMMIT
 "
         ),

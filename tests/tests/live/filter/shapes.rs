@@ -192,7 +192,7 @@ fn a_set_of_ten_thousand_elements_is_looked_up() -> Result<()> {
     };
     let rule = |telling| refused("firewall-reject").by(nft("inet lab output", "output", telling));
     let cases = [
-        four("in", 27390, &rule("@many")),
+        four("in", 27390, &rule("<ip daddr . tcp dport @many reject with tcp reset>")),
         four("between", 27391, &rule("<tcp dport 27391 reject with tcp reset>")),
     ];
     blocked_here(&host, "127.0.0.1:27399", ONCE_REPEATED, &cases, |here| {
