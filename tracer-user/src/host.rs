@@ -7,6 +7,7 @@
 //! namespace, and a tool that held one would change what it watches.
 
 pub mod addresses;
+pub mod conntrack;
 pub mod descriptors;
 mod diag;
 pub mod facts;

@@ -17,7 +17,7 @@ pub mod ipset;
 pub mod legacy;
 mod message;
 mod objects;
-mod presence;
+pub(super) mod presence;
 mod sets;
 mod tables;
 pub mod text;

@@ -13,6 +13,7 @@ mod wording;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -84,12 +85,19 @@ impl Filters {
     }
 
     /// What the rules that the attempt's packets met make of them.
-    pub fn gather(&mut self, host: &Host, worker: &Worker, ended: &Ended) -> Vec<Filtering> {
+    /// `tracked_to` is where connection tracking says that they went, if elsewhere.
+    pub fn gather(
+        &mut self,
+        host: &Host,
+        worker: &Worker,
+        ended: &Ended,
+        tracked_to: Option<SocketAddr>,
+    ) -> Vec<Filtering> {
         let mut told: Vec<Filtering> = incidents::of(ended)
             .iter()
             .flat_map(|incident| self.stopped(host, worker, ended, incident))
             .collect();
-        told.extend(translations::of(self, host, worker, ended));
+        told.extend(translations::of(self, host, worker, ended, tracked_to));
         told
     }
 
