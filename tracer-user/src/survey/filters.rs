@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::{
-    case::{Action, Filtering, Fitting, Hook, KernelTime, Netns, Purpose, Worker},
+    case::{Action, Filtering, Fitting, Hook, Icmp, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
     firewall::{Packet, evaluate, ruleset::ChainKind, trial::End},
     host::{facts::Host, netns::Namespace},
@@ -232,6 +232,7 @@ impl Kept {
                 text,
                 counted: self.tally.counted(end, question.at),
                 never_met: tally::packets(end) == Some(0) && reading.at > question.at,
+                action: as_sent(&end.action, known.to.is_ipv6()),
                 ..fitting(end)
             })
             .collect();
@@ -269,6 +270,26 @@ fn fitting(end: &End<'_>) -> Fitting {
         counted: None,
         never_met: false,
         leads_to: reading::leads_to(end),
+    }
+}
+
+/// What the action was for a packet of that version: `reject with icmpx` is read as the ICMP
+/// error for IPv4 (`nft_reject_icmp_code`, `nft_reject_icmpv6_code`).
+fn as_sent(action: &Action, v6: bool) -> Action {
+    match action {
+        Action::RejectWithIcmp { icmp } if v6 && !icmp.v6 => Action::RejectWithIcmp {
+            icmp: Icmp {
+                kind: 1,
+                code: match icmp.code {
+                    1 => 3,
+                    3 => 4,
+                    13 => 1,
+                    _ => 0,
+                },
+                v6,
+            },
+        },
+        other => other.clone(),
     }
 }
 
