@@ -1,6 +1,7 @@
 //! One reading of everything, put together.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use crate::case::Backend;
 use crate::firewall::Ruleset;
@@ -11,6 +12,9 @@ use crate::host::packet_filter::limits::Measure;
 use crate::host::packet_filter::message::{Message, Request};
 use crate::host::packet_filter::objects::Object;
 use crate::host::packet_filter::{backend, sets, tables};
+
+/// How long the elements of sets are read.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A table while it is being read.
 struct Part {
@@ -62,8 +66,9 @@ impl Dump {
         consistent &= self.each(conversation, Request::Objects, Self::add_object)?;
         consistent &= self.each(conversation, Request::Sets, Self::add_set)?;
         consistent &= self.each(conversation, Request::Rules, Self::add_rule)?;
+        let deadline = Instant::now() + PATIENCE;
         for place in 0..self.parts.len() {
-            consistent &= self.read_elements(conversation, place)?;
+            consistent &= self.read_elements(conversation, place, deadline)?;
         }
         Ok(consistent)
     }
@@ -190,18 +195,31 @@ impl Dump {
         }
     }
 
-    /// The kernel dumps the elements of one set at a time.
+    /// The kernel dumps the elements of one set at a time, and goes through all sets of a table
+    /// to find it (`nft_set_lookup`): with very many sets this would take minutes.
     fn read_elements(
         &mut self,
         conversation: &mut Conversation,
         place: usize,
+        deadline: Instant,
     ) -> Result<bool, NetlinkError> {
-        let mut consistent = true;
+        let (mut consistent, mut late) = (true, 0);
         let mut named = std::mem::take(&mut self.parts[place].table.sets);
         for (name, set) in &mut named {
-            consistent &= self.read_set(conversation, place, name, set)?;
+            if Instant::now() < deadline {
+                consistent &= self.read_set(conversation, place, name, set)?;
+            } else {
+                set.changes = true;
+                late += 1;
+            }
         }
-        self.parts[place].table.sets = named;
+        let table = &mut self.parts[place].table;
+        if late > 0 {
+            let name = &table.name;
+            let late = format!("elements of {late} sets of table {name}: reading took too long");
+            self.unread.push(late);
+        }
+        table.sets = named;
         Ok(consistent)
     }
 
