@@ -102,7 +102,7 @@ fn list(
 ) -> (Truth, Option<String>) {
     let mut doubt = None;
     for name in set.members.iter().filter_map(|member| member.set.as_ref()) {
-        let member = sets.iter().find(|(_, set)| set.name == *name);
+        let member = sets.iter().find(|(_, set)| *set.name == **name);
         let (truth, why) = match member {
             Some((index, _)) if deep > 0 => look(sets, *index, ask, packet, deep - 1),
             _ => unknown(format!("ipset {name} was not read")),

@@ -161,6 +161,30 @@ fn tables_read_as_the_owners_tool_saves_them() {
     }
 }
 
+/// Here the kernel's way of making the table that is asked for is of use.
+#[test]
+fn a_table_of_arptables_is_read() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.run(|| drop(sockopt::read(&layout::ARP, "filter").unwrap()));
+    let tables = read(&sandbox);
+    assert_eq!(tables.len(), 1);
+    for (name, hook) in [
+        ("INPUT", Hook::Input),
+        ("OUTPUT", Hook::Output),
+        ("FORWARD", Hook::Forward),
+    ] {
+        let chain = chain(&tables, FilterFamily::Arp, "filter", name);
+        let base = chain.base.as_ref().unwrap();
+        assert_eq!(
+            (base.hook, base.policy, base.policy_packets),
+            (hook, Policy::Accept, Some(0))
+        );
+    }
+}
+
 #[test]
 fn conditions_and_jumps_are_read() {
     if !root_or_skip() {
