@@ -185,6 +185,9 @@ fn where_an_address_is_local_is_told_by_the_hook() {
         at(Hook::Output, &local, &packet("127.0.0.1:1", "127.8.8.8:2")),
         Truth::Yes
     );
+    let from = [4u16, 0].iter().flat_map(|mask| mask.to_ne_bytes());
+    let from = extension("addrtype", 1, from.chain([0; 4]).collect());
+    assert_eq!(at(Hook::Output, &from, &syn()), Truth::Unknown);
     let mut told = syn();
     told.to_local = Some(false);
     assert_eq!(at(Hook::Prerouting, &local, &told), Truth::No);
