@@ -17,6 +17,10 @@ impl Truth {
         }
     }
 
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a method that stands beside `and`, without an import"
+    )]
     pub fn not(self) -> Self {
         match self {
             Self::Yes => Self::No,
