@@ -32,11 +32,11 @@ pub struct IpSet {
 pub struct Member {
     pub address: Option<Range>,
     pub second: Option<Range>,
-    /// Protocol and ports, both included; no protocol in a set of ports alone.
-    pub port: Option<(Option<u8>, u16, u16)>,
+    /// Protocol and port; no protocol in a set of ports alone.
+    pub port: Option<(Option<u8>, u16)>,
     pub device: Option<Device>,
-    /// The member of a `list:set`, by index; the name where it has not been listed.
-    pub set: Option<Result<u16, String>>,
+    /// The name of a set in a `list:set`.
+    pub set: Option<String>,
     pub nomatch: bool,
 }
 

@@ -102,4 +102,6 @@ fn table(layout: &Layout, name: &str) -> Result<Table, LegacyError> {
 }
 
 #[cfg(test)]
-mod tests;
+mod oracle;
+#[cfg(test)]
+pub(super) mod tests;
