@@ -4,6 +4,7 @@
 //! Each chain is walked through once for each state of the packet's marks in which it is reached,
 //! so the work stays in proportion to the ruleset, however often undecided rules jump.
 
+mod account;
 mod bits;
 mod carried;
 mod conntrack;
@@ -11,12 +12,14 @@ mod fib;
 mod hooked;
 mod load;
 mod lookup;
+mod marks;
 mod meta;
 mod operations;
 mod payload;
 mod registers;
 mod rule;
 mod scene;
+mod translation;
 mod walk;
 
 #[cfg(test)]
@@ -34,12 +37,13 @@ use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
 
+use account::Question;
 use bits::Word;
 use carried::{Carried, Tracking, add};
 use hooked::{Hooked, groups};
 use lookup::Lookups;
 use scene::{Entry, Scene};
-use walk::{Chains, Question, Walk};
+use walk::{Chains, Walk};
 
 /// Priority of the hooks of connection tracking at PREROUTING and OUTPUT
 /// (`NF_IP_PRI_CONNTRACK`).

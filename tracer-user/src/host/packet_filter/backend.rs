@@ -63,9 +63,10 @@ fn known(family: Family, table: &str) -> &'static [Builtin] {
             ("OUTPUT", Hook::Output, -300, ChainKind::Filter),
         ],
         (Family::Ip | Family::Ip6, "security") => &[
-            ("INPUT", Hook::Input, 50, ChainKind::Filter),
-            ("FORWARD", Hook::Forward, 50, ChainKind::Filter),
-            ("OUTPUT", Hook::Output, 50, ChainKind::Filter),
+            // NF_IP_PRI_SECURITY is 50; iptables takes 150 for it.
+            ("INPUT", Hook::Input, 150, ChainKind::Filter),
+            ("FORWARD", Hook::Forward, 150, ChainKind::Filter),
+            ("OUTPUT", Hook::Output, 150, ChainKind::Filter),
         ],
         (Family::Arp, "filter") => &[
             ("INPUT", Hook::Input, 0, ChainKind::Filter),

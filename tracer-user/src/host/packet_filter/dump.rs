@@ -7,17 +7,10 @@ use crate::firewall::Ruleset;
 use crate::firewall::ruleset::{Chain, Set, Table};
 use crate::host::netlink::{Conversation, More, NetlinkError};
 use crate::host::packet_filter::expressions::Surroundings;
+use crate::host::packet_filter::limits::Measure;
 use crate::host::packet_filter::message::{Message, Request};
 use crate::host::packet_filter::objects::Object;
 use crate::host::packet_filter::{backend, sets, tables};
-
-/// More than this of one kind is counted, and not kept: a ruleset must not take the host's
-/// memory.
-const RULES: usize = 200_000;
-const ELEMENTS: usize = 1_000_000;
-const OTHERS: usize = 100_000;
-/// Bytes of messages. An element takes some 40, a rule some 300.
-const BYTES: usize = 256 << 20;
 
 /// A table while it is being read.
 struct Part {
@@ -51,46 +44,6 @@ impl Part {
     }
 }
 
-/// How much was read, against the limits.
-#[derive(Default)]
-struct Measure {
-    bytes: usize,
-    others: usize,
-    rules: usize,
-    elements: usize,
-    left_out_rules: usize,
-    left_out_elements: usize,
-    left_out_others: usize,
-}
-
-impl Measure {
-    fn admits(&mut self, message: &Message) -> bool {
-        self.bytes = self.bytes.saturating_add(message.size());
-        self.bytes <= BYTES
-    }
-
-    fn admits_other(&mut self, message: &Message) -> bool {
-        self.others += 1;
-        let admitted = self.admits(message) && self.others <= OTHERS;
-        self.left_out_others += usize::from(!admitted);
-        admitted
-    }
-
-    fn admits_rule(&mut self, message: &Message) -> bool {
-        self.rules += 1;
-        let admitted = self.admits(message) && self.rules <= RULES;
-        self.left_out_rules += usize::from(!admitted);
-        admitted
-    }
-
-    fn admits_element(&mut self) -> bool {
-        self.elements += 1;
-        let admitted = self.bytes <= BYTES && self.elements <= ELEMENTS;
-        self.left_out_elements += usize::from(!admitted);
-        admitted
-    }
-}
-
 /// What has been read so far.
 #[derive(Default)]
 pub struct Dump {
@@ -116,15 +69,7 @@ impl Dump {
     }
 
     pub fn into_ruleset(mut self, generation: u32) -> Ruleset {
-        let left_out = [
-            (self.measure.left_out_rules, "rules"),
-            (self.measure.left_out_elements, "elements of sets"),
-            (self.measure.left_out_others, "tables, chains and sets"),
-        ];
-        for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
-            let more = format!("{count} {what} of nftables: more than are read");
-            self.unread.push(more);
-        }
+        self.unread.extend(self.measure.left_out());
         Ruleset {
             netns: 0,
             generation: Some(generation),
@@ -275,9 +220,7 @@ impl Dump {
         let dumped = conversation.dump(elements_of(part, name), |message: Message| {
             measure.admits(&message);
             for element in message.attributes().list(LIST_ELEMENTS) {
-                let point = measure
-                    .admits_element()
-                    .then(|| sets::point(element, part.surroundings()));
+                let point = measure.admits_element().then(|| sets::point(element));
                 match point.flatten() {
                     Some(point) => points.push(point),
                     None => left_out += 1,

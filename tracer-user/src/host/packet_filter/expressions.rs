@@ -45,10 +45,17 @@ pub fn one(expression: Attributes<'_>, around: Surroundings<'_>, to: &mut Vec<Ex
         return;
     }
     let decoded = reading::decode(&name, data)
-        .or_else(|| writing::decode(&name, data, around))
+        .or_else(|| writing::decode(&name, data))
         .or_else(|| endings::decode(&name, data, to, around.family))
         .or_else(|| extension(&name, data));
     to.push(decoded.unwrap_or(Expression::Unknown { name }));
+}
+
+/// A statement that an element of a set has, or is given by a rule: one that keeps a state
+/// (`nft_set_elem_expr_alloc`).
+pub fn stateful(expression: Attributes<'_>) -> Expression {
+    let name = expression.text(1).unwrap_or_default();
+    writing::stateful(&name).unwrap_or(Expression::Unknown { name })
 }
 
 fn extension(name: &str, data: Attributes<'_>) -> Option<Expression> {

@@ -8,33 +8,45 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// A function of nf_tables that answers requests.
-const SYMBOL: &str = "nf_tables_getgen";
+/// A part of netfilter: its module, and a function of it.
+type Part = (&'static str, &'static str);
+
+const NF_TABLES: Part = ("nf_tables", "nf_tables_getgen");
+const NFT_COMPAT: Part = ("nft_compat", "nfnl_compat_get_rcu");
 
 /// True where nf_tables is part of the kernel or loaded as a module.
 pub fn nf_tables() -> io::Result<bool> {
-    Ok(Path::new("/sys/module/nf_tables").exists() || built_in()?)
+    static BUILT_IN: OnceLock<bool> = OnceLock::new();
+    is_there(NF_TABLES, &BUILT_IN)
+}
+
+/// True where this holds of nft_compat, which makes extensions of iptables usable in nf_tables.
+pub fn nft_compat() -> io::Result<bool> {
+    static BUILT_IN: OnceLock<bool> = OnceLock::new();
+    is_there(NFT_COMPAT, &BUILT_IN)
 }
 
 /// What is built in stays so until the next boot, and going through the kernel's 200,000 symbols
 /// takes tens of milliseconds: it is done once.
-fn built_in() -> io::Result<bool> {
-    static BUILT_IN: OnceLock<bool> = OnceLock::new();
-    if let Some(known) = BUILT_IN.get() {
+fn is_there((module, symbol): Part, built_in: &OnceLock<bool>) -> io::Result<bool> {
+    if Path::new("/sys/module").join(module).exists() {
+        return Ok(true);
+    }
+    if let Some(known) = built_in.get() {
         return Ok(*known);
     }
     let symbols = BufReader::with_capacity(64 << 10, File::open("/proc/kallsyms")?);
-    let found = names(symbols)?;
-    Ok(*BUILT_IN.get_or_init(|| found))
+    let found = has_built_in(symbol, symbols)?;
+    Ok(*built_in.get_or_init(|| found))
 }
 
 /// Whether the symbol is listed without a module behind it. Names are shown to everybody,
 /// addresses only to the privileged.
-fn names(mut symbols: impl BufRead) -> io::Result<bool> {
+fn has_built_in(symbol: &str, mut symbols: impl BufRead) -> io::Result<bool> {
     let mut line = Vec::new();
     while symbols.read_until(b'\n', &mut line)? > 0 {
         let mut fields = line.trim_ascii().split(u8::is_ascii_whitespace).skip(2);
-        if fields.next() == Some(SYMBOL.as_bytes()) && fields.next().is_none() {
+        if fields.next() == Some(symbol.as_bytes()) && fields.next().is_none() {
             return Ok(true);
         }
         line.clear();
@@ -51,8 +63,8 @@ mod tests {
         let built_in =
             b"0000000000000000 t nf_tables_getchain\n0000000000000000 t nf_tables_getgen\n";
         let module = b"0000000000000000 t nf_tables_getgen\t[nf_tables]\n";
-        assert!(names(&built_in[..]).unwrap());
-        assert!(!names(&module[..]).unwrap());
-        assert!(!names(&b""[..]).unwrap());
+        assert!(has_built_in(NF_TABLES.1, &built_in[..]).unwrap());
+        assert!(!has_built_in(NF_TABLES.1, &module[..]).unwrap());
+        assert!(!has_built_in(NF_TABLES.1, &b""[..]).unwrap());
     }
 }

@@ -3,7 +3,7 @@
 use crate::firewall::Expression;
 use crate::firewall::ruleset::{Element, Set, Value};
 use crate::host::packet_filter::attributes::Attributes;
-use crate::host::packet_filter::expressions::{self, Surroundings, value, verdict};
+use crate::host::packet_filter::expressions::{self, value, verdict};
 
 const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
@@ -53,7 +53,7 @@ pub struct Point {
 }
 
 /// Null for one without a key that is not the catch-all.
-pub fn point(element: Attributes<'_>, around: Surroundings<'_>) -> Option<Point> {
+pub fn point(element: Attributes<'_>) -> Option<Point> {
     const END: u32 = 0x1;
     const CATCH_ALL: u32 = 0x2;
     let flags = element.u32(3).unwrap_or(0);
@@ -67,7 +67,11 @@ pub fn point(element: Attributes<'_>, around: Surroundings<'_>) -> Option<Point>
         upper: value(element, 10),
         ends: flags & END != 0,
         value: held(element),
-        expressions: expressions::all(single.into_iter().chain(element.list(11)), around),
+        expressions: single
+            .into_iter()
+            .chain(element.list(11))
+            .map(expressions::stateful)
+            .collect(),
     })
 }
 

@@ -2,8 +2,10 @@
 //!
 //! The tools list, and nothing else: `nft list` and `iptables-nft-save` ask nf_tables, which the
 //! rules in question show to be there; `iptables-legacy-save` reads the tables that the namespace
-//! already has. An extension that iptables meets is one that a rule uses, so that its module is
-//! loaded.
+//! already has. What must not happen is that a question loads a module. `iptables-nft-save` asks
+//! nft_compat for the revision of every extension that it prints, which whoever made the rules by
+//! iptables has done as well: it is run only where nft_compat is there, as rules that look like
+//! those of iptables may have been restored by nft.
 
 use std::collections::HashMap;
 

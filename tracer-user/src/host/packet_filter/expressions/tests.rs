@@ -75,7 +75,7 @@ fn a_reject_is_of_the_version_that_the_rule_is_for() {
         Some(icmp(1, 1, true))
     );
     assert_eq!(
-        last(Family::Inet, &[reject.clone()]),
+        last(Family::Inet, std::slice::from_ref(&reject)),
         Some(icmp(3, 13, false))
     );
     assert_eq!(last(Family::Ip6, &[reject]), Some(icmp(1, 1, true)));

@@ -7,11 +7,11 @@ use crate::host::packet_filter::expressions::{self, Surroundings, register};
 use crate::host::packet_filter::objects::Object;
 
 /// Null for what is none of these or makes no sense.
-pub fn decode(name: &str, data: Attributes<'_>, around: Surroundings<'_>) -> Option<Expression> {
+pub fn decode(name: &str, data: Attributes<'_>) -> Option<Expression> {
     match name {
-        "counter" | "log" | "notrack" | "last" | "dup" | "flow_offload" => Some(statement(name)),
-        // tproxy ends the rule where no socket takes the packet (nft_tproxy_eval_v4).
-        "limit" | "quota" | "connlimit" | "tproxy" => Some(sometimes(name)),
+        "log" | "notrack" | "dup" | "flow_offload" => Some(statement(name)),
+        // It ends the rule where no socket takes the packet (nft_tproxy_eval_v4).
+        "tproxy" => Some(sometimes(name)),
         "exthdr" => Some(statement("exthdr set")),
         "payload" => payload(data),
         "meta" => meta(data),
@@ -19,7 +19,16 @@ pub fn decode(name: &str, data: Attributes<'_>, around: Surroundings<'_>) -> Opt
             key: data.u32(2)?,
             from: register(data, 4)?,
         }),
-        "dynset" => dynset(data, around),
+        "dynset" => dynset(data),
+        _ => stateful(name),
+    }
+}
+
+/// Null for what keeps no state.
+pub fn stateful(name: &str) -> Option<Expression> {
+    match name {
+        "counter" | "last" => Some(statement(name)),
+        "limit" | "quota" | "connlimit" => Some(sometimes(name)),
         _ => None,
     }
 }
@@ -58,7 +67,7 @@ fn meta(data: Attributes<'_>) -> Option<Expression> {
 
 /// Inverted, it holds only for a packet that is not in the set and finds no place in it
 /// (`nft_dynset_eval`). Deleting always holds.
-fn dynset(data: Attributes<'_>, around: Surroundings<'_>) -> Option<Expression> {
+fn dynset(data: Attributes<'_>) -> Option<Expression> {
     const DELETE: u32 = 2;
     const INVERTED: u32 = 1;
     if data.u32(3)? == DELETE {
@@ -70,7 +79,11 @@ fn dynset(data: Attributes<'_>, around: Surroundings<'_>) -> Option<Expression> 
     let single = data.nested(7);
     Some(Expression::UpdateSet {
         set: data.text(1)?,
-        statements: expressions::all(single.into_iter().chain(data.list(10)), around),
+        statements: single
+            .into_iter()
+            .chain(data.list(10))
+            .map(expressions::stateful)
+            .collect(),
     })
 }
 

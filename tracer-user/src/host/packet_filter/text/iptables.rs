@@ -5,6 +5,7 @@ use std::io;
 use crate::bounded;
 use crate::case::{Backend, FilterFamily as Family};
 use crate::host::netns::{Namespace, within};
+use crate::host::packet_filter::presence;
 use crate::host::packet_filter::text::ChainTexts;
 use crate::host::packet_filter::text::tool::{self, ToolError};
 
@@ -25,6 +26,9 @@ pub fn iptables_texts(
         _ => return Err(ToolError::NoTool("tables of iptables in this family")),
     };
     let variant = match backend {
+        Backend::IptablesNft if !presence::nft_compat().unwrap_or(false) => {
+            return Err(ToolError::NoTool("rules without loading nft_compat"));
+        }
         Backend::IptablesNft => "nft",
         Backend::IptablesLegacy if !has_tables(namespace, tables)? => {
             return Ok(ChainTexts::default());
