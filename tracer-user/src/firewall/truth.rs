@@ -1,5 +1,6 @@
 //! Conditions of which not everything is known.
 
+/// Yes, no, or not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
     Yes,
@@ -17,9 +18,10 @@ impl Truth {
         }
     }
 
-    #[expect(
+    /// The opposite; what is not known stays so.
+    #[allow(
         clippy::should_implement_trait,
-        reason = "a method that stands beside `and`, without an import"
+        reason = "an operator would read as if there were two values"
     )]
     pub fn not(self) -> Self {
         match self {
