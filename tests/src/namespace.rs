@@ -187,7 +187,7 @@ impl Namespace {
         self.ip(&format!("{commands}link set {device} up\n"))
     }
 
-    fn feed(&self, program: &str, arguments: &[&str], input: &str) -> Result<()> {
+    pub(crate) fn feed(&self, program: &str, arguments: &[&str], input: &str) -> Result<()> {
         use std::io::Write as _;
         let mut child = self
             .command(program)

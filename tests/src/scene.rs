@@ -1,17 +1,22 @@
 //! One nginx, watched, in a namespace of its own: the stage of a live test.
 
+mod blame;
+mod case;
 mod checks;
 mod expected;
 
+use std::iter;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+pub use self::case::{Case, case, config_of};
 pub use self::expected::{
     Expected, aborted, denied, errno_name, failed_to_bind, no_socket, refused, reported, timed_out,
 };
 
+use self::blame::Watched;
 use crate::client::Response;
 use crate::contract::{End, Failure};
 use crate::host::Host;
@@ -31,6 +36,7 @@ pub struct Scene {
     pub host: Host,
     began: jiff::Timestamp,
     explained: u64,
+    watched: Vec<Watched>,
 }
 
 impl Scene {
@@ -45,6 +51,24 @@ impl Scene {
         Ok(Self::of(host, namespace, nginx, tracer))
     }
 
+    /// The same, where rules of nginx's namespace and of `others` are to be named: nobody may
+    /// change them until the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], or the packet filters cannot be listed.
+    pub fn filtered(
+        host: &Host,
+        namespace: Namespace,
+        others: &[&Namespace],
+        config: &Config,
+    ) -> Result<Self> {
+        let watched = watch(iter::once(&namespace).chain(others.iter().copied()))?;
+        let mut scene = Self::new(host, namespace, config)?;
+        scene.watched = watched;
+        Ok(scene)
+    }
+
     /// A scene of parts that are running already.
     pub fn of(host: &Host, namespace: Namespace, nginx: Nginx, tracer: Tracer) -> Self {
         let (host, began) = (host.clone(), jiff::Timestamp::now());
@@ -55,6 +79,7 @@ impl Scene {
             host,
             began,
             explained: 0,
+            watched: Vec::new(),
         }
     }
 
@@ -121,8 +146,31 @@ impl Scene {
         Ok(())
     }
 
+    /// Nobody may change the packet filters of nginx's namespace and of `others` from now on.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be listed.
+    pub fn let_no_filter_change(&mut self, others: &[&Namespace]) -> Result<()> {
+        self.watched = watch(iter::once(&self.namespace).chain(others.iter().copied()))?;
+        Ok(())
+    }
+
+    /// From now on the test itself changes packet filters: nobody did until now.
+    ///
+    /// # Errors
+    ///
+    /// Somebody did.
+    pub fn let_filters_change(&mut self) -> Result<()> {
+        for watched in self.watched.drain(..) {
+            watched.check()?;
+        }
+        Ok(())
+    }
+
     /// Stops the tool: it must end well, having said nothing that was not asked for, and its
-    /// totals must be those of its failures.
+    /// totals must be those of its failures. The packet filters that it was to name rules of
+    /// must be as they were.
     ///
     /// # Errors
     ///
@@ -131,6 +179,9 @@ impl Scene {
         let log = self.log();
         let finished = self.tracer.stop(Signal::SIGINT)?;
         let end = ended_well(&finished).with_context(|| log)?;
+        for watched in &self.watched {
+            watched.check()?;
+        }
         let total: u64 = end.verdicts.values().sum();
         ensure!(
             total == self.explained,
@@ -146,6 +197,10 @@ impl Scene {
             self.nginx.errors().unwrap_or_default().join("\n")
         )
     }
+}
+
+fn watch<'n>(namespaces: impl Iterator<Item = &'n Namespace>) -> Result<Vec<Watched>> {
+    namespaces.map(Watched::new).collect()
 }
 
 /// The totals of a tool that was stopped, ended well and left nothing unasked.

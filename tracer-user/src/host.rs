@@ -8,6 +8,7 @@
 
 pub mod addresses;
 pub mod audit;
+pub mod conntrack;
 pub mod descriptors;
 mod diag;
 pub mod facts;

@@ -302,7 +302,9 @@ impl Survey {
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.entrances = facts::entrances(&self.host, &ended.timeline);
         host.ports_spoken_for = configured.ports_spoken_for();
-        host.filterings = self.filters.gather(&self.host, &worker, &ended);
+        host.filterings = self
+            .filters
+            .gather(&self.host, &worker, &ended, host.tracked_to);
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
         }

@@ -240,6 +240,11 @@ impl Trace {
     /// Moves on whatever time has made ready.
     fn advance(&mut self) {
         let now = clock::monotonic();
+        // What the kernel reported until now may still lie in the ring, the line of an attempt
+        // that has waited for it long enough among it.
+        if self.correlator.next_ready().is_some_and(|at| at <= now) {
+            self.drain();
+        }
         for ended in self.correlator.ready(now) {
             self.explain(ended);
         }

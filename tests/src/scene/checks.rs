@@ -10,6 +10,7 @@ impl Scene {
     /// What must be so whatever the cause.
     pub(super) fn check(&self, name: &str, expected: &Expected, failure: &Failure) -> Result<()> {
         expected.check(failure)?;
+        self.check_rule(expected.rule.as_ref(), failure)?;
         self.check_nginx(failure)?;
         self.check_upstream(name, failure)?;
         self.check_times(failure)?;

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use nix::errno::Errno;
 
 use crate::contract::Failure;
+use crate::ruleset::Culprit;
 
 /// What a failure must say.
 #[derive(Debug, Clone)]
@@ -13,6 +14,12 @@ pub struct Expected {
     pub errno: Option<&'static str>,
     /// nginx writes a line about it.
     pub logged: bool,
+    /// The rule that must be named.
+    pub rule: Option<Culprit>,
+    /// Where the packet must have been sent instead.
+    pub translated_to: Option<String>,
+    /// What the evidence must contain.
+    pub because: Vec<String>,
 }
 
 /// The answer was a refusal.
@@ -27,6 +34,7 @@ pub fn reported(code: &'static str, errno: &'static str) -> Expected {
         surface: "so_error",
         errno: Some(errno),
         logged: true,
+        ..nothing_more()
     }
 }
 
@@ -37,6 +45,7 @@ pub fn denied(code: &'static str, errno: &'static str) -> Expected {
         surface: "connect",
         errno: Some(errno),
         logged: true,
+        ..nothing_more()
     }
 }
 
@@ -47,6 +56,7 @@ pub fn timed_out(code: &'static str) -> Expected {
         surface: "timer",
         errno: None,
         logged: true,
+        ..nothing_more()
     }
 }
 
@@ -57,6 +67,7 @@ pub fn aborted(code: &'static str) -> Expected {
         surface: "client-abort",
         errno: None,
         logged: true,
+        ..nothing_more()
     }
 }
 
@@ -67,6 +78,7 @@ pub fn failed_to_bind(errno: &'static str) -> Expected {
         surface: "bind",
         errno: Some(errno),
         logged: true,
+        ..nothing_more()
     }
 }
 
@@ -77,10 +89,32 @@ pub fn no_socket(code: &'static str, errno: &'static str) -> Expected {
         surface: "socket",
         errno: Some(errno),
         logged: true,
+        ..nothing_more()
     }
 }
 
 impl Expected {
+    /// The rule that must be named.
+    #[must_use]
+    pub fn by(mut self, culprit: Culprit) -> Self {
+        self.rule = Some(culprit);
+        self
+    }
+
+    /// Where the packet must have been sent instead.
+    #[must_use]
+    pub fn sent_to(mut self, address: &str) -> Self {
+        self.translated_to = Some(address.to_owned());
+        self
+    }
+
+    /// What the evidence must contain.
+    #[must_use]
+    pub fn because(mut self, words: &str) -> Self {
+        self.because.push(words.to_owned());
+        self
+    }
+
     pub(super) fn check(&self, failure: &Failure) -> Result<()> {
         let said = &failure.verdict.code;
         ensure!(said == self.code, "expected {}, got {said}", self.code);
@@ -96,7 +130,30 @@ impl Expected {
             "expected {:?}, got {errno:?}",
             self.errno
         );
+        let told = &failure.attempt.translated_to;
+        ensure!(
+            *told == self.translated_to,
+            "expected to be sent to {:?}, got {told:?}",
+            self.translated_to
+        );
+        let because = failure.verdict.because.join("\n");
+        for words in &self.because {
+            ensure!(because.contains(words), "no evidence says {words:?}");
+        }
         Ok(())
+    }
+}
+
+/// What is expected of no failure unless a test says so.
+fn nothing_more() -> Expected {
+    Expected {
+        code: "",
+        surface: "",
+        errno: None,
+        logged: true,
+        rule: None,
+        translated_to: None,
+        because: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use whyrefused_tests::host::Host;
 use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::{Config, Nginx, Upstream};
 use whyrefused_tests::patience::{SOON, wait_for};
-use whyrefused_tests::scene::{Expected, Scene, denied, failed_to_bind, no_socket};
+use whyrefused_tests::scene::{Expected, Scene, denied, failed_to_bind, no_socket, refused};
 use whyrefused_tests::sockets;
 
 /// The sockets of an idle worker: where nginx listens, and the channel to its master.
@@ -207,10 +207,10 @@ fn a_socket_that_connects_to_itself_is_explained_as_self_connect() -> Result<()>
         // nginx reads its own request as the response, so what the client gets says nothing.
         let client = scene.nginx.send(&scene.namespace, name)?;
         let expected = Expected {
-            code: "self-connect",
             surface: "none",
             errno: None,
             logged: false,
+            ..refused("self-connect")
         };
         let failure = scene.explained(name, &expected)?;
         ensure!(

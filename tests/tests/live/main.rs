@@ -38,6 +38,7 @@ mod deaths;
 mod demo;
 mod eaters;
 mod endings;
+mod filter;
 mod filter_hooks;
 mod firewalls;
 mod healthy;

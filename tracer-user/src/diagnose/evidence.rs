@@ -184,24 +184,6 @@ pub(super) fn reset_received(case: &Case) -> bool {
         .any(|observed| matches!(observed.fact, Fact::ResetReceived))
 }
 
-/// The time to live of the last reset that nginx's namespace took in.
-pub(super) fn ttl_of_reset(case: &Case) -> Option<u8> {
-    case.timeline
-        .iter()
-        .rev()
-        .find_map(|observed| match &observed.fact {
-            Fact::Dropped {
-                netns,
-                reason,
-                answer: true,
-                circumstances: Some(circumstances),
-                ..
-            } if reason == "TCP_RESET" && *netns == case.worker.netns => Some(circumstances.ttl),
-            _ => None,
-        })
-        .filter(|ttl| *ttl != 0)
-}
-
 /// What sending the SYN again returned, in time order, where it is known.
 pub(super) fn retransmissions(case: &Case) -> impl Iterator<Item = i32> {
     case.timeline

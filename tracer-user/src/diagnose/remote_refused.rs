@@ -29,7 +29,6 @@ pub(super) fn remote_refused(case: &Case) -> Option<Finding> {
         .with(narration::translation(case), Finding::because)
         .because(address_owners(case, target.ip()))
         .because("no TCP stack of this host was seen to send a reset for this attempt, and netfilter was not seen to free a packet of it")
-        .with(distance(case, target.ip()), Finding::because)
         .relies_on(&[
             Observation::ResetReceived,
             Observation::ResetSent,
@@ -48,33 +47,6 @@ pub(super) fn remote_refused(case: &Case) -> Option<Finding> {
         .fix(format!("on {}: ss -ltnp 'sport = :{}'", target.ip(), target.port()))
         .fix(format!("on {} and on the firewalls in between: look for a rule that rejects with tcp reset", target.ip())),
     )
-}
-
-/// What the time to live of the reset says about where it was made, and no more than that: who
-/// forges a reset may choose it.
-fn distance(case: &Case, target: IpAddr) -> Option<String> {
-    let ttl = evidence::ttl_of_reset(case)?;
-    let name = if target.is_ipv4() { "TTL" } else { "hop limit" };
-    // What systems begin with.
-    let initial = [64, 128, 255].into_iter().find(|initial| ttl <= *initial)?;
-    let routers = initial - ttl;
-    let gateway = case.host.route.as_ref().and_then(|route| route.gateway);
-    let routed = case.host.route.as_ref().is_some_and(|it| it.kind.is_some());
-    Some(match (gateway, routers) {
-        (None, _) if !routed => format!("the reset arrived with {name} {ttl}"),
-        (None, 0) => format!(
-            "the reset arrived with {name} {ttl}, which no router had lowered, as fits {target}: the route leads there without a gateway"
-        ),
-        (None, more) => format!(
-            "the reset arrived with {name} {ttl}, {more} below the usual {initial}, yet the route leads to {target} without a gateway: something further away may have made it"
-        ),
-        (Some(gateway), 0) => format!(
-            "the reset arrived with {name} {ttl}, which no router had lowered, yet the way to {target} is by the gateway {gateway}: that gateway or something before it may have made it"
-        ),
-        (Some(gateway), more) => format!(
-            "the reset arrived with {name} {ttl}, {more} below the usual {initial}; the way to {target} is by the gateway {gateway}, so that it may have come from there or from anything that many routers away"
-        ),
-    })
 }
 
 /// Which namespaces of this host have the target's address, in words.
@@ -102,7 +74,6 @@ fn confidence(case: &Case) -> Confidence {
 
 #[cfg(test)]
 mod tests {
-    use crate::case::*;
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
     use crate::verdict::{Code, Confidence};
@@ -122,33 +93,6 @@ mod tests {
             (verdict.code, verdict.confidence),
             (Code::NoListener, Confidence::Possible)
         );
-    }
-
-    #[test]
-    fn a_reset_that_passed_no_router_is_told_from_one_that_came_from_afar() {
-        let mut case = refused_from_afar("203.0.113.7:9101");
-        let reset = |ttl| {
-            let mut fact = answer_drop("203.0.113.7:9101", OWN, "TCP_RESET", None);
-            if let Fact::Dropped { circumstances, .. } = &mut fact {
-                *circumstances = Some(Circumstances {
-                    ttl,
-                    ..Circumstances::default()
-                });
-            }
-            observed(41, fact)
-        };
-        let mut route = route(None, "unicast", None);
-        route.gateway = Some("10.0.0.254".parse().expect("an address"));
-        case.host.route = Some(route);
-        let told = |case: &Case| diagnose(case).verdict.because.join("; ");
-        case.timeline.push(reset(64));
-        assert!(told(&case).contains("TTL 64, which no router had lowered, yet"));
-        case.timeline.pop();
-        case.timeline.push(reset(57));
-        assert!(told(&case).contains("TTL 57, 7 below the usual 64"));
-        assert_eq!(diagnose(&case).verdict.code, Code::RemoteRefused);
-        case.timeline.pop();
-        assert!(!told(&case).contains("TTL"));
     }
 
     #[test]

@@ -120,6 +120,11 @@ impl Host {
             .chain(arrived.map(|(netns, _)| netns))
             .collect();
         for netns in &stations {
+            let was_there = arrived.is_some_and(|(place, _)| place == *netns);
+            if !was_there && self.has_vanished(*netns) {
+                // It had the address once. Nothing is left to read.
+                continue;
+            }
             let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
                 continue;
             };
@@ -146,6 +151,12 @@ impl Host {
             found.extend(others.into_iter().filter(|l| l.address.port() != port));
         }
         found
+    }
+
+    fn has_vanished(&self, netns: Netns) -> bool {
+        self.namespaces
+            .get(netns)
+            .is_some_and(|namespace| !namespace.exists())
     }
 
     fn visit(&self, netns: Netns, unread: &mut Vec<String>) -> Option<Visit> {

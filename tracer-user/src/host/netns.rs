@@ -73,6 +73,11 @@ impl Namespace {
             .map(PathBuf::as_path)
     }
 
+    /// Whether some process or mount still leads to it.
+    pub fn exists(&self) -> bool {
+        self.open().is_ok()
+    }
+
     /// Opens it. A place that has come to lead elsewhere is passed over.
     fn open(&self) -> Result<File, NetnsError> {
         self.places

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     case::{Ending, Endpoint, Fact, HostFacts, Netns, Observed, Worker},
     correlate::Ended,
-    host::facts::Host,
+    host::{conntrack, facts::Host},
     survey::suspects::{self, Suspects},
 };
 
@@ -50,11 +50,12 @@ impl Facts {
 
     /// The facts about one attempt of `worker`.
     pub fn gather(&mut self, host: &mut Host, worker: &Worker, ended: &Ended) -> HostFacts {
+        let tracked = tracked(host, worker, ended);
         let asked = Asked {
             pid: worker.pid,
             dialled: ended.attempt.dialled.clone(),
             remote: ended.attempt.remote,
-            arrived: arrival(&ended.timeline),
+            arrived: arrival(&ended.timeline).or(tracked.map(|to| (worker.netns, to))),
             ending: ended.attempt.ending,
             suspects: Suspects::of(ended, worker),
         };
@@ -110,6 +111,20 @@ pub fn entrances(host: &Host, timeline: &[Observed]) -> BTreeMap<Netns, String> 
             Some((netns, path.to_str()?.to_owned()))
         })
         .collect()
+}
+
+/// The destination to which connection tracking translates the connection, where no packet of it
+/// was seen elsewhere: these show their own.
+fn tracked(host: &Host, worker: &Worker, ended: &Ended) -> Option<SocketAddr> {
+    let attempt = &ended.attempt;
+    let waited = matches!(attempt.ending, Ending::GaveUp | Ending::SocketError { .. });
+    if !waited || arrival(&ended.timeline).is_some() {
+        return None;
+    }
+    let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+    let (from, to) = (canonical(attempt.local?), canonical(attempt.remote?));
+    let namespace = host.namespaces.get(worker.netns)?;
+    conntrack::destination(namespace, from, to).filter(|real| *real != to)
 }
 
 /// Where the SYN was last seen, and which destination it had there.

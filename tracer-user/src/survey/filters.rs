@@ -13,11 +13,12 @@ mod wording;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use crate::{
-    case::{Action, Filtering, Fitting, Hook, KernelTime, Netns, Purpose, Worker},
+    case::{Action, Filtering, Fitting, Hook, Icmp, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
     firewall::{Packet, evaluate, ruleset::ChainKind, trial::End},
     host::{facts::Host, netns::Namespace},
@@ -84,12 +85,19 @@ impl Filters {
     }
 
     /// What the rules that the attempt's packets met make of them.
-    pub fn gather(&mut self, host: &Host, worker: &Worker, ended: &Ended) -> Vec<Filtering> {
+    /// `tracked_to` is where connection tracking says that they went, if elsewhere.
+    pub fn gather(
+        &mut self,
+        host: &Host,
+        worker: &Worker,
+        ended: &Ended,
+        tracked_to: Option<SocketAddr>,
+    ) -> Vec<Filtering> {
         let mut told: Vec<Filtering> = incidents::of(ended)
             .iter()
             .flat_map(|incident| self.stopped(host, worker, ended, incident))
             .collect();
-        told.extend(translations::of(self, host, worker, ended));
+        told.extend(translations::of(self, host, worker, ended, tracked_to));
         told
     }
 
@@ -224,6 +232,7 @@ impl Kept {
                 text,
                 counted: self.tally.counted(end, question.at),
                 never_met: tally::packets(end) == Some(0) && reading.at > question.at,
+                action: as_sent(&end.action, known.to.is_ipv6()),
                 ..fitting(end)
             })
             .collect();
@@ -261,6 +270,26 @@ fn fitting(end: &End<'_>) -> Fitting {
         counted: None,
         never_met: false,
         leads_to: reading::leads_to(end),
+    }
+}
+
+/// What the action was for a packet of that version: `reject with icmpx` is read as the ICMP
+/// error for IPv4 (`nft_reject_icmp_code`, `nft_reject_icmpv6_code`).
+fn as_sent(action: &Action, v6: bool) -> Action {
+    match action {
+        Action::RejectWithIcmp { icmp } if v6 && !icmp.v6 => Action::RejectWithIcmp {
+            icmp: Icmp {
+                kind: 1,
+                code: match icmp.code {
+                    1 => 3,
+                    3 => 4,
+                    13 => 1,
+                    _ => 0,
+                },
+                v6,
+            },
+        },
+        other => other.clone(),
     }
 }
 

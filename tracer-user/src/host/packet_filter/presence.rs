@@ -1,4 +1,4 @@
-//! Whether the kernel has nf_tables at this moment.
+//! Whether the kernel has a part of netfilter at this moment.
 //!
 //! Asking an absent part of netfilter over netlink would load it as a module (`netlink_create`
 //! and `nfnetlink_rcv_msg` call `request_module`): it must be known before.
@@ -12,12 +12,19 @@ use std::sync::OnceLock;
 type Part = (&'static str, &'static str);
 
 const NF_TABLES: Part = ("nf_tables", "nf_tables_getgen");
+const CONNTRACK: Part = ("nf_conntrack_netlink", "ctnetlink_get_conntrack");
 const NFT_COMPAT: Part = ("nft_compat", "nfnl_compat_get_rcu");
 
 /// True where nf_tables is part of the kernel or loaded as a module.
 pub fn nf_tables() -> io::Result<bool> {
     static BUILT_IN: OnceLock<bool> = OnceLock::new();
     is_there(NF_TABLES, &BUILT_IN)
+}
+
+/// True where connection tracking can be asked over netlink.
+pub fn conntrack() -> io::Result<bool> {
+    static BUILT_IN: OnceLock<bool> = OnceLock::new();
+    is_there(CONNTRACK, &BUILT_IN)
 }
 
 /// True where this holds of nft_compat, which makes extensions of iptables usable in nf_tables.

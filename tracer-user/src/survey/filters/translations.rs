@@ -17,11 +17,21 @@ struct Seen {
     from: SocketAddr,
 }
 
-/// Rules of nginx's own namespace that translate, else those of the one where the packet was seen.
-pub fn of(filters: &mut Filters, host: &Host, worker: &Worker, ended: &Ended) -> Option<Filtering> {
+/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else those of the one where the packet was seen.
+pub fn of(
+    filters: &mut Filters,
+    host: &Host,
+    worker: &Worker,
+    ended: &Ended,
+    tracked_to: Option<SocketAddr>,
+) -> Option<Filtering> {
     let (local, remote) = (ended.attempt.local?, destination(ended)?);
-    let seen = seen(ended, remote)?;
     let own = ended.netns.unwrap_or(worker.netns);
+    let seen = seen(ended, remote).or(tracked_to.map(|_| Seen {
+        netns: own,
+        at: ended.attempt.ended,
+        from: local,
+    }))?;
     let places = [
         (own, Hook::Output, local),
         (seen.netns, Hook::Prerouting, seen.from),
