@@ -112,7 +112,7 @@ fn of_device<'a>(
             ProgramPlace::Xdp { device, .. } | ProgramPlace::TrafficControl { device, .. } => {
                 *device == name
             }
-            ProgramPlace::Cgroup { .. } => true,
+            ProgramPlace::Cgroup { .. } | ProgramPlace::SecurityHook { .. } => true,
         });
     }
     found
