@@ -3,7 +3,6 @@
 //! A case is plain data: it is recorded as JSON, replayed without root, and is all that
 //! diagnosis may look at. Times are kernel time, see [`KernelTime`].
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -262,9 +261,6 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
-    /// Paths by which namespaces that commands are meant for are entered.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub entrances: BTreeMap<Netns, String>,
     /// What waits in front of the listeners that the SYN may have been for, where nobody answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Waiting>,

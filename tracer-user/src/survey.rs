@@ -300,7 +300,6 @@ impl Survey {
             ended.attempt.connect_timeout_ms = attribution.connect_timeout_ms;
         }
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
-        host.entrances = facts::entrances(&self.host, &ended.timeline);
         host.ports_spoken_for = configured.ports_spoken_for();
         host.filterings = self
             .filters

@@ -136,20 +136,12 @@ pub(super) fn in_namespace(case: &Case, netns: Netns, command: &str) -> String {
     if own {
         return command.to_owned();
     }
-    match entrance(case, netns) {
-        Some(path) => format!("nsenter --net={} {command}", shell_word(&path)),
+    match inhabitant(case, netns) {
+        Some(pid) => format!("nsenter --net=/proc/{pid}/ns/net {command}"),
         None => format!(
             "{command}  # in network namespace {netns}: `lsns -t net` names a process for `nsenter -t PID -n`"
         ),
     }
-}
-
-/// A path that leads into a network namespace: that of a process of which the case speaks, or
-/// another that was found.
-fn entrance(case: &Case, netns: Netns) -> Option<String> {
-    inhabitant(case, netns)
-        .map(|pid| format!("/proc/{pid}/ns/net"))
-        .or_else(|| case.host.entrances.get(&netns).cloned())
 }
 
 /// A process that runs in a network namespace: the worker in its own, elsewhere one that listens
@@ -204,12 +196,6 @@ mod tests {
         assert_eq!(in_namespace(&case, own, "ip route"), "ip route");
         let words = in_namespace(&case, other, "ip route");
         assert!(words.contains("# in network namespace 200"), "{words}");
-        let path = "/run/netns/it's".to_owned();
-        case.host.entrances.insert(other, path);
-        assert_eq!(
-            in_namespace(&case, other, "ip route"),
-            r"nsenter --net='/run/netns/it'\''s' ip route"
-        );
         case.host.listeners = vec![example::listener("10.99.1.2:81", other, "app")];
         assert_eq!(
             in_namespace(&case, other, "ip route"),

@@ -1,7 +1,7 @@
 //! What a case asks of the host, kept for identical attempts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::HashMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -92,25 +92,6 @@ impl Facts {
             ..gathered.facts
         }
     }
-}
-
-/// Ways into the namespaces in which something was done to a packet of the attempt.
-pub fn entrances(host: &Host, timeline: &[Observed]) -> BTreeMap<Netns, String> {
-    timeline
-        .iter()
-        .filter_map(|seen| match &seen.fact {
-            Fact::Dropped { netns, .. }
-            | Fact::IcmpSent { netns, .. }
-            | Fact::NeighbourPacketDropped { netns, .. } => Some(*netns),
-            _ => None,
-        })
-        .collect::<BTreeSet<Netns>>()
-        .into_iter()
-        .filter_map(|netns| {
-            let path = host.namespaces.get(netns)?.entrance()?;
-            Some((netns, path.to_str()?.to_owned()))
-        })
-        .collect()
 }
 
 /// The destination to which connection tracking translates the connection, where no packet of it

@@ -69,7 +69,6 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 tracked_to: None,
                 policies: None,
                 waiting: Vec::new(),
-                entrances: Default::default(),
                 programs,
                 devices: Vec::new(),
                 ports,
