@@ -70,6 +70,13 @@ impl Namespace {
         self.open().is_ok()
     }
 
+    /// A path that leads to it, for people: one that was mounted for it, else one by a process.
+    pub fn entrance(&self) -> Option<&Path> {
+        let is_process = |place: &&PathBuf| place.starts_with("/proc");
+        let mounted = self.places.iter().find(|place| !is_process(place));
+        mounted.or(self.places.first()).map(PathBuf::as_path)
+    }
+
     /// Opens it. A place that has come to lead elsewhere is passed over.
     fn open(&self) -> Result<File, NetnsError> {
         self.places

@@ -72,6 +72,7 @@ impl Facts {
             let _ = host.listeners.refresh_owners(LOOK);
             facts = self.ask(host, worker, ended, &asked);
         }
+        facts.tracked_to = tracked;
         if self.kept.len() >= KEPT {
             self.kept.clear();
         }

@@ -58,6 +58,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 owners,
                 far_end,
                 tool_netns,
+                entrances: Vec::new(),
                 listeners,
                 ended,
                 bound,
