@@ -70,11 +70,20 @@ impl Namespace {
         self.open().is_ok()
     }
 
-    /// A path that leads to it, for people: one that was mounted for it, else one by a process.
-    pub fn entrance(&self) -> Option<&Path> {
-        let is_process = |place: &&PathBuf| place.starts_with("/proc");
-        let mounted = self.places.iter().find(|place| !is_process(place));
-        mounted.or(self.places.first()).map(PathBuf::as_path)
+    /// A path that leads to it, for people: where it is mounted, else by a process.
+    pub fn entrance(&self) -> Option<PathBuf> {
+        let is_link = |place: &&PathBuf| place.ends_with("ns/net");
+        let mounted = self.places.iter().find(|place| !is_link(place));
+        let place = mounted.or(self.places.first())?;
+        // Mounts are found below the roots of processes, most of which are the reader's as well.
+        let below: PathBuf = place.components().skip(4).collect();
+        let here = Path::new("/").join(below);
+        let leads_here = open_nsfs(&here).is_ok_and(|(_, inode)| inode == self.inode);
+        Some(if mounted.is_some() && leads_here {
+            here
+        } else {
+            place.clone()
+        })
     }
 
     /// Opens it. A place that has come to lead elsewhere is passed over.
