@@ -40,8 +40,10 @@ fn managed(scene: &mut Scene, cases: &[Case], manager: &str) -> Result<()> {
 
 #[test]
 fn rules_of_ufw_are_named() -> Result<()> {
-    let Some(host) = host_with(&[("iptables-nft", "iptables"), ("iptables-legacy", "iptables")])
-    else {
+    let Some(host) = host_with(&[
+        ("iptables-nft", "iptables"),
+        ("iptables-legacy", "iptables"),
+    ]) else {
         return Ok(());
     };
     for program in ["iptables-nft", "iptables-legacy"] {
@@ -52,10 +54,22 @@ fn rules_of_ufw_are_named() -> Result<()> {
         let user = |telling: &str| rule("ufw-user-input", telling);
         let policy = rule("INPUT", "").policy();
         let cases = [
-            case("reject", "10.76.0.2:27300", refused("firewall-reject").by(user("REJECT"))),
-            case("deny", "10.76.0.2:27301", timed_out("firewall-drop").by(user("27301*DROP"))),
+            case(
+                "reject",
+                "10.76.0.2:27300",
+                refused("firewall-reject").by(user("REJECT")),
+            ),
+            case(
+                "deny",
+                "10.76.0.2:27301",
+                timed_out("firewall-drop").by(user("27301*DROP")),
+            ),
         ];
-        let unmanaged = case("default", "10.76.0.2:27302", timed_out("firewall-drop").by(policy));
+        let unmanaged = case(
+            "default",
+            "10.76.0.2:27302",
+            timed_out("firewall-drop").by(policy),
+        );
         let all = [&cases[..], std::slice::from_ref(&unmanaged)].concat();
         let _backend = listeners(&there, &all, "10.76.0.2:27309")?;
         there.restore(program, UFW)?;
@@ -79,9 +93,21 @@ fn rules_of_firewalld_are_named() -> Result<()> {
     let zone = rule("filter_IN_public", "reject");
     let rich = rule("filter_IN_public_deny", "27321");
     let cases = [
-        case("zone", "10.76.0.2:27320", reported("firewall-reject", "EHOSTUNREACH").by(zone.clone())),
-        case("zone-six", "[fd76::2]:27320", reported("firewall-reject", "EACCES").by(zone)),
-        case("rich", "10.76.0.2:27321", refused("firewall-reject").by(rich)),
+        case(
+            "zone",
+            "10.76.0.2:27320",
+            reported("firewall-reject", "EHOSTUNREACH").by(zone.clone()),
+        ),
+        case(
+            "zone-six",
+            "[fd76::2]:27320",
+            reported("firewall-reject", "EACCES").by(zone),
+        ),
+        case(
+            "rich",
+            "10.76.0.2:27321",
+            refused("firewall-reject").by(rich),
+        ),
     ];
     let _backend = listeners(&there, &cases, "10.76.0.2:27329")?;
     there.nft(FIREWALLD)?;
@@ -97,8 +123,16 @@ fn rules_of_docker_between_two_networks_are_named() -> Result<()> {
         return Ok(());
     };
     let (nginx, docker, there) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
-    nginx.link(("eth0", &["172.18.0.2/16"]), &docker, ("br-a", &["172.18.0.1/16"]))?;
-    there.link(("eth0", &["172.19.0.2/16"]), &docker, ("br-b", &["172.19.0.1/16"]))?;
+    nginx.link(
+        ("eth0", &["172.18.0.2/16"]),
+        &docker,
+        ("br-a", &["172.18.0.1/16"]),
+    )?;
+    there.link(
+        ("eth0", &["172.19.0.2/16"]),
+        &docker,
+        ("br-b", &["172.19.0.1/16"]),
+    )?;
     docker.forward()?;
     nginx.ip("route add default via 172.18.0.1")?;
     there.ip("route add default via 172.19.0.1")?;
@@ -120,20 +154,34 @@ fn rules_of_docker_between_two_networks_are_named() -> Result<()> {
         ),
     ];
     let _backend = listeners(&there, &cases, "172.19.0.2:27349")?;
-    blocked(&host, nginx, &[&docker], "172.19.0.2:27349", ONCE_REPEATED, &cases)
+    blocked(
+        &host,
+        nginx,
+        &[&docker],
+        "172.19.0.2:27349",
+        ONCE_REPEATED,
+        &cases,
+    )
 }
 
 #[test]
 fn a_service_without_endpoints_is_named() -> Result<()> {
-    let Some(host) = host_with(&[("iptables-nft", "iptables"), ("iptables-legacy", "iptables")])
-    else {
+    let Some(host) = host_with(&[
+        ("iptables-nft", "iptables"),
+        ("iptables-legacy", "iptables"),
+    ]) else {
         return Ok(());
     };
     for program in ["iptables-nft", "iptables-legacy"] {
         let (here, there) = neighbours()?;
         here.ip("route add default via 10.76.0.2")?;
         here.restore(program, KUBE_PROXY)?;
-        let rule = iptables(program, "filter KUBE-SERVICES", "output", "shop/cart:http has no");
+        let rule = iptables(
+            program,
+            "filter KUBE-SERVICES",
+            "output",
+            "shop/cart:http has no",
+        );
         let expected = refused("firewall-reject").by(rule);
         let cases = [case("cart", "10.96.0.20:80", expected)];
         // Somebody else listens on the same port, and the service beside it has an endpoint.
@@ -175,7 +223,9 @@ fn a_rule_behind_ten_thousand_others_is_named() -> Result<()> {
             "table inet lab {{\nchain output {{\ntype filter hook output priority 0\n{rules}\
              tcp dport 27380 reject with tcp reset\n}}\n}}\n"
         ))?;
-        let rules = crowd(10_000, |address| format!("-A OUTPUT -s {address}/32 -j DROP"));
+        let rules = crowd(10_000, |address| {
+            format!("-A OUTPUT -s {address}/32 -j DROP")
+        });
         here.restore(
             "iptables-legacy",
             &format!(
@@ -192,8 +242,16 @@ fn a_set_of_ten_thousand_elements_is_looked_up() -> Result<()> {
     };
     let rule = |telling| refused("firewall-reject").by(nft("inet lab output", "output", telling));
     let cases = [
-        four("in", 27390, &rule("<ip daddr . tcp dport @many reject with tcp reset>")),
-        four("between", 27391, &rule("<tcp dport 27391 reject with tcp reset>")),
+        four(
+            "in",
+            27390,
+            &rule("<ip daddr . tcp dport @many reject with tcp reset>"),
+        ),
+        four(
+            "between",
+            27391,
+            &rule("<tcp dport 27391 reject with tcp reset>"),
+        ),
     ];
     blocked_here(&host, "127.0.0.1:27399", ONCE_REPEATED, &cases, |here| {
         let others = crowd(10_000, |address| format!("{address} . 1-65535,"));
