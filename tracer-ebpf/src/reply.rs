@@ -64,7 +64,8 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
     }
     let skb: u64 = context.arg(0);
     let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
-        if reason == layout!(drop_by_netfilter) {
+        // A kernel without reasons frees here what it is done with, too.
+        if reason != NONE && reason == layout!(drop_by_netfilter) {
             neighbour::dropped(&context, skb);
         }
         return 0;

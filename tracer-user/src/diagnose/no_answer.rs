@@ -4,7 +4,7 @@ use crate::case::Case;
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, narration, remote_refused, surface, wording};
+use crate::diagnose::{addresses, narration, programs, remote_refused, surface, wording};
 use crate::event::Surface;
 use crate::verdict::{Code, Confidence};
 
@@ -35,6 +35,11 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
         0 => "the SYN".to_owned(),
         more => format!("{} SYNs", more.saturating_add(1)),
     };
+    let unseen = programs::of_xdp(case, case.worker.netns, |mode| mode != "generic");
+    let confidence = match unseen.is_empty() {
+        true => confidence,
+        false => confidence.min(Confidence::Probable),
+    };
     Some(finding(case, confidence, &format!("{tries} to {target}")).fix(wording::in_namespace(
         case,
         case.worker.netns,
@@ -49,6 +54,12 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
     })
     .when(namesakes, |finding| {
         finding.because(remote_refused::address_owners(case, target.ip()))
+    })
+    .with(unseen.first(), |finding, program| {
+        finding.missing(format!(
+            "whether the {} took the answer in: what XDP drops in a driver leaves no trace",
+            programs::words(program)
+        ))
     })
     .with(narration::translation(case), Finding::because))
 }

@@ -174,6 +174,71 @@ mod tests {
         );
     }
 
+    fn on_eth0(id: u32, ingress: bool) -> AttachedProgram {
+        AttachedProgram {
+            id,
+            name: "guard".to_owned(),
+            place: ProgramPlace::TrafficControl {
+                netns: OTHER,
+                device: "eth0".to_owned(),
+                ingress,
+            },
+        }
+    }
+
+    #[test]
+    fn one_program_is_named_and_of_several_none() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        let drop = drop_of("10.99.1.2:9101", OTHER, "TC_INGRESS", None);
+        case.timeline = vec![observed(25, drop)];
+        case.host.programs = vec![on_eth0(7, true), on_eth0(8, false)];
+        let verdict = diagnose(&case).verdict;
+        assert!(
+            verdict
+                .summary
+                .contains("tc program guard (id 7) on eth0 ingress"),
+            "{}",
+            verdict.summary
+        );
+        assert!(verdict.missing.is_empty(), "{:?}", verdict.missing);
+        case.host.programs.push(on_eth0(9, true));
+        let verdict = diagnose(&case).verdict;
+        assert!(!verdict.summary.contains("guard"));
+        assert!(verdict.because.iter().any(|words| words.contains("(id 9)")));
+        assert_eq!(verdict.code, Code::PacketDropped);
+        assert_eq!(verdict.missing.len(), 1);
+    }
+
+    #[test]
+    fn xdp_in_a_driver_is_suspected_and_never_certain() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.owners = vec![OTHER];
+        case.host.far_end = Some(OTHER);
+        case.host.listeners = vec![listener("10.99.1.2:9101", OTHER, "app")];
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(0) })];
+        let before = diagnose(&case).verdict.code;
+        assert_ne!(before, Code::PacketDropped);
+        let program = |netns, id| AttachedProgram {
+            id,
+            name: "guard".to_owned(),
+            place: ProgramPlace::Xdp {
+                netns,
+                device: "eth0".to_owned(),
+                mode: "native".to_owned(),
+            },
+        };
+        case.host.programs = vec![program(OTHER, 7)];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::PacketDropped, Confidence::Probable)
+        );
+        case.host.programs.push(program(OWN, 8));
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Possible);
+        case.host.programs = vec![program(300, 7)];
+        assert_eq!(diagnose(&case).verdict.code, before);
+    }
+
     #[test]
     fn a_reset_that_nginx_consumes_is_no_drop() {
         let mut case = refused("127.0.0.1:9101", OWN);

@@ -4,6 +4,7 @@
 //! Each chain is walked through once for each state of the packet's marks in which it is reached,
 //! so the work stays in proportion to the ruleset, however often undecided rules jump.
 
+mod account;
 mod bits;
 mod carried;
 mod conntrack;
@@ -11,17 +12,20 @@ mod fib;
 mod hooked;
 mod load;
 mod lookup;
+mod marks;
 mod meta;
 mod operations;
 mod payload;
 mod registers;
 mod rule;
 mod scene;
+mod translation;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ptr;
 
@@ -33,12 +37,13 @@ use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
 
+use account::Question;
 use bits::Word;
 use carried::{Carried, Tracking, add};
 use hooked::{Hooked, groups};
 use lookup::Lookups;
 use scene::{Entry, Scene};
-use walk::{Chains, Question, Walk};
+use walk::{Chains, Walk};
 
 /// Priority of the hooks of connection tracking at PREROUTING and OUTPUT
 /// (`NF_IP_PRI_CONNTRACK`).
@@ -259,20 +264,21 @@ impl<'r, 'p> Evaluation<'r, 'p> {
     /// loopback keeps at PREROUTING the entry that it got at OUTPUT (`nf_conntrack_in`:
     /// "previously seen").
     fn tracking(&self, hooked: &Hooked, scene: &Scene, before: Tracking) -> Tracking {
-        let tracks_here = match self.hook {
+        let loops = match self.hook {
             Hook::Ingress => return Tracking::NotYet,
-            Hook::Prerouting => !scene.came_by_loopback(),
-            Hook::Output => true,
-            _ => false,
+            Hook::Prerouting => scene.came_by_loopback(),
+            Hook::Output => Some(false),
+            _ => Some(true),
         };
-        if !tracks_here || hooked.table.family == Family::Bridge {
+        if loops == Some(true) || hooked.table.family == Family::Bridge {
             return before;
         }
-        match (hooked.priority.cmp(&CONNTRACK), before) {
-            (std::cmp::Ordering::Less, Tracking::Given) => Tracking::NotYet,
-            (std::cmp::Ordering::Equal, Tracking::Given | Tracking::NotYet) => Tracking::Unknown,
-            (std::cmp::Ordering::Greater, Tracking::NotYet) => Tracking::Given,
-            (_, before) => before,
+        let untracked_yet = matches!(before, Tracking::Given | Tracking::NotYet);
+        match (hooked.priority.cmp(&CONNTRACK), loops) {
+            _ if !untracked_yet => before,
+            (Ordering::Greater, _) => Tracking::Given,
+            (Ordering::Less, Some(_)) => Tracking::NotYet,
+            _ => Tracking::Unknown,
         }
     }
 }
@@ -284,14 +290,17 @@ fn runs(hooked: &Hooked, scene: &Scene, carried: &Carried) -> Truth {
         return Truth::Yes;
     }
     let comes_in = matches!(scene.hook, Hook::Prerouting | Hook::Input);
-    if comes_in && scene.came_by_loopback() {
-        return Truth::No;
-    }
-    match scene.entry(carried) {
+    let before = match scene.came_by_loopback() {
+        _ if !comes_in => Truth::No,
+        Some(looped) => looped.into(),
+        None => Truth::Unknown,
+    };
+    let first = match scene.entry(carried) {
         Entry::Is(State::New | State::Related) => Truth::Yes,
         Entry::Is(_) | Entry::Absent { .. } => Truth::No,
         Entry::Unknown => Truth::Unknown,
-    }
+    };
+    before.not().and(first)
 }
 
 fn marks_connections(table: &Table) -> bool {

@@ -27,16 +27,17 @@ pub struct IpSet {
     pub uncertain: bool,
 }
 
-/// What the set holds. A part that its kind does not have is `None`.
+/// What the set holds. A part that its kind does not have is `None`; what few kinds have is kept
+/// apart, as a set may hold hundreds of thousands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Member {
     pub address: Option<Range>,
     pub second: Option<Range>,
     /// Protocol and port; no protocol in a set of ports alone.
     pub port: Option<(Option<u8>, u16)>,
-    pub device: Option<Device>,
+    pub device: Option<Box<Device>>,
     /// The name of a set in a `list:set`.
-    pub set: Option<String>,
+    pub set: Option<Box<str>>,
     pub nomatch: bool,
 }
 

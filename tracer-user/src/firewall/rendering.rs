@@ -4,12 +4,11 @@
 
 use std::collections::HashMap;
 
-use crate::case::{Action, FilterFamily as Family};
-use crate::firewall::expression::{
-    Expression, Header, Operator, PayloadBase, REGISTERS, Register, Verdict,
-};
+use crate::case::FilterFamily as Family;
+use crate::firewall::expression::{Expression, Operator, PayloadBase, REGISTERS, Register};
 use crate::firewall::ruleset::Rule;
 
+mod endings;
 mod values;
 
 use values::Form;
@@ -74,12 +73,7 @@ impl Rendering {
                 from,
                 low,
                 high,
-            } => {
-                let Loaded { words, form } = self.held(*from);
-                let not = if *negated { "!= " } else { "" };
-                let (low, high) = (form.write(low), form.write(high));
-                self.words.push(format!("{words} {not}{low}-{high}"));
-            }
+            } => self.range(*negated, *from, low, high),
             Expression::Mask { from, to, mask, .. } => {
                 let Loaded { words, form } = self.held(*from);
                 self.load(*to, form.masked(&words, mask));
@@ -173,6 +167,13 @@ impl Rendering {
         self.words.push(format!("{words} {operator}{value}"));
     }
 
+    fn range(&mut self, negated: bool, from: Register, low: &[u8], high: &[u8]) {
+        let Loaded { words, form } = self.held(from);
+        let not = if negated { "!= " } else { "" };
+        let (low, high) = (form.write(low), form.write(high));
+        self.words.push(format!("{words} {not}{low}-{high}"));
+    }
+
     fn look_up(
         &mut self,
         set: &str,
@@ -204,8 +205,8 @@ impl Rendering {
                 format!("{key} set {}", self.held(*from).words)
             }
             Expression::Statement { name } => name.clone(),
-            Expression::Verdict(verdict) => self::verdict(verdict),
-            Expression::Terminal(action) => self::action(action),
+            Expression::Verdict(verdict) => endings::verdict(verdict),
+            Expression::Terminal(action) => endings::action(action),
             Expression::Nat {
                 destination,
                 redirect,
@@ -217,20 +218,22 @@ impl Rendering {
                     (true, false) => "dnat",
                     (false, false) => "snat",
                 };
-                let held = |register: &Option<Register>| register.map(|from| self.held(from).words);
-                let to = [held(address), held(port)].into_iter().flatten();
-                [words.to_owned()]
-                    .into_iter()
-                    .chain(to)
-                    .collect::<Vec<_>>()
-                    .join(" to ")
+                self.translation(words, [*address, *port])
             }
-            Expression::Header(header) => self::header(header),
+            Expression::Header(header) => endings::header(header),
             Expression::Match(extension) => format!("-m {}", extension.name),
             Expression::Target(extension) => format!("-j {}", extension.name),
             Expression::Sometimes { name } | Expression::Unknown { name } => format!("[{name}]"),
             _ => "[?]".to_owned(),
         }
+    }
+
+    fn translation(&self, words: &str, to: [Option<Register>; 2]) -> String {
+        to.into_iter()
+            .flatten()
+            .fold(words.to_owned(), |words, register| {
+                format!("{words} to {}", self.held(register).words)
+            })
     }
 }
 
@@ -239,64 +242,6 @@ fn named(name: &str) -> Loaded {
         words: format!("[{name}]"),
         form: Form::Bytes,
     }
-}
-
-fn verdict(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Accept => "accept".to_owned(),
-        Verdict::Drop => "drop".to_owned(),
-        Verdict::Continue => "continue".to_owned(),
-        Verdict::Return => "return".to_owned(),
-        Verdict::Jump(chain) => format!("jump {chain}"),
-        Verdict::Goto(chain) => format!("goto {chain}"),
-    }
-}
-
-fn action(action: &Action) -> String {
-    match action {
-        Action::Accept => "accept".to_owned(),
-        Action::Drop => "drop".to_owned(),
-        Action::RejectWithReset => "reject with tcp reset".to_owned(),
-        Action::RejectWithIcmp { icmp } => {
-            let protocol = if icmp.v6 { "icmpv6" } else { "icmp" };
-            format!("reject with {protocol} code {}", icmp.code)
-        }
-        Action::Queue { number, bypass } => {
-            let bypass = if *bypass { " bypass" } else { "" };
-            format!("queue num {number}{bypass}")
-        }
-        Action::Translate { to: Some(to) } => format!("dnat to {to}"),
-        Action::Translate { to: None } => "dnat".to_owned(),
-        Action::Other { name } => name.clone(),
-    }
-}
-
-/// The header part of an iptables rule, in the words of iptables.
-fn header(header: &Header) -> String {
-    let mut words = Vec::new();
-    let mut option = |not: bool, name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let not = if not { "! " } else { "" };
-            words.push(format!("{not}{name} {value}"));
-        }
-    };
-    let network = |(address, mask): &(Vec<u8>, Vec<u8>)| {
-        let prefix: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
-        format!("{}/{prefix}", Form::Address.write(address))
-    };
-    let protocol = header
-        .protocol
-        .map(|number| Form::Protocol.write(&[number]));
-    option(header.not_source, "-s", header.source.as_ref().map(network));
-    option(
-        header.not_destination,
-        "-d",
-        header.destination.as_ref().map(network),
-    );
-    option(header.not_input, "-i", header.input.clone());
-    option(header.not_output, "-o", header.output.clone());
-    option(header.not_protocol, "-p", protocol);
-    words.join(" ")
 }
 
 #[cfg(test)]

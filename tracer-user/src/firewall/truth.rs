@@ -1,5 +1,6 @@
 //! Conditions of which not everything is known.
 
+/// Yes, no, or not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
     Yes,
@@ -17,6 +18,11 @@ impl Truth {
         }
     }
 
+    /// The opposite; what is not known stays so.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an operator would read as if there were two values"
+    )]
     pub fn not(self) -> Self {
         match self {
             Self::Yes => Self::No,

@@ -86,3 +86,38 @@ fn source_port(part: &ProtoTuple) -> Option<u16> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::*;
+    use crate::host::testing::{Sandbox, root_or_skip};
+
+    #[test]
+    fn a_translated_connection_tells_where_it_goes() {
+        if !root_or_skip() {
+            return;
+        }
+        let sandbox = Sandbox::new();
+        let (from, to, real) = sandbox.run(|| {
+            let rules = "table ip nat { chain out { type nat hook output priority -100; \
+                         tcp dport 7001 redirect to :7002; }; }";
+            let loaded = Command::new("nft").arg(rules).status();
+            assert!(loaded.is_ok_and(|status| status.success()));
+            let listener = TcpListener::bind("127.0.0.1:7002").unwrap();
+            let stream = std::net::TcpStream::connect("127.0.0.1:7001").unwrap();
+            let real = listener.local_addr().unwrap();
+            (
+                stream.local_addr().unwrap(),
+                stream.peer_addr().unwrap(),
+                real,
+            )
+        });
+        let namespace = sandbox.namespace();
+        assert_eq!(destination(&namespace, from, to), Some(real));
+        let other = SocketAddr::new(to.ip(), 7003);
+        assert_eq!(destination(&namespace, from, other), None);
+    }
+}

@@ -10,7 +10,7 @@ pub const MARKS: [u32; 4] = [0, 1, 5, 0x10];
 
 /// Table `begin` traces every packet and shows its mark before any other rule; table `end` shows
 /// that it got through the hook.
-const FRAME: &str = "
+pub const FRAME: &str = "
 table inet begin {
     chain prerouting { type filter hook prerouting priority -1000; meta nftrace set 1; }
     chain input { type filter hook input priority -1000; meta nftrace set 1; }

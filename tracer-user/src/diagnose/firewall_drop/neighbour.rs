@@ -31,7 +31,7 @@ fn answer_starved(case: &Case) -> Option<Finding> {
     let quiet = evidence::ended_in_silence(case) && evidence::filter_drops(case).next().is_none();
     let during = starved.at >= case.attempt.started;
     let stuck = evidence::neighbour_drop(case).is_some_and(|(_, answer)| answer);
-    if !stuck && !(quiet && during) {
+    if !(stuck || quiet && during) {
         return None;
     }
     let confidence = match (stuck, addresses::is_on_this_host(case)) {

@@ -28,12 +28,20 @@ impl<'a> Eater<'a> {
         match dropped.reason {
             "TC_INGRESS" => Self::program(
                 "a tc program or filter on its way in",
-                programs::of_traffic_control(case, netns, true),
+                of_device(
+                    case,
+                    dropped,
+                    programs::of_traffic_control(case, netns, true),
+                ),
                 net_list(),
             ),
             "TC_EGRESS" => Self::program(
                 "a tc program or filter on its way out",
-                programs::of_traffic_control(case, netns, false),
+                of_device(
+                    case,
+                    dropped,
+                    programs::of_traffic_control(case, netns, false),
+                ),
                 net_list(),
             ),
             "BPF_CGROUP_EGRESS" => Self::program(
@@ -76,13 +84,11 @@ impl<'a> Eater<'a> {
 /// program drops gives no reason, as veth does (`veth_xdp_rcv_skb`, inlined into `veth_poll`).
 fn xdp<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Option<Vec<&'a AttachedProgram>> {
     let on_device = |is_mode: fn(&str) -> bool| {
-        let device = device(case, dropped);
-        let mut found = programs::of_xdp(case, dropped.netns, is_mode);
-        found.retain(|program| match (&program.place, &device) {
-            (ProgramPlace::Xdp { device: its, .. }, Some(device)) => its == device,
-            _ => true,
-        });
-        found
+        of_device(
+            case,
+            dropped,
+            programs::of_xdp(case, dropped.netns, is_mode),
+        )
     };
     match dropped.location {
         Some("do_xdp_generic") => Some(on_device(|mode| mode == "generic")),
@@ -93,6 +99,23 @@ fn xdp<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Option<Vec<&'a AttachedProg
         }
         _ => None,
     }
+}
+
+/// Those on the device that the packet was on, where that is known.
+fn of_device<'a>(
+    case: &Case,
+    dropped: &Dropped<'_>,
+    mut found: Vec<&'a AttachedProgram>,
+) -> Vec<&'a AttachedProgram> {
+    if let Some(name) = device(case, dropped) {
+        found.retain(|program| match &program.place {
+            ProgramPlace::Xdp { device, .. } | ProgramPlace::TrafficControl { device, .. } => {
+                *device == name
+            }
+            ProgramPlace::Cgroup { .. } => true,
+        });
+    }
+    found
 }
 
 /// `sk_filter_trim_cap` runs the socket's own filter and the programs of its cgroup, and gives one

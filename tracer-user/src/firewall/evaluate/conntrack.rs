@@ -158,7 +158,7 @@ fn tuple(scene: &Scene, direction: Option<u8>) -> (Option<SocketAddr>, Option<So
     // comes in, and at INPUT.
     let source_stands = match scene.hook {
         Hook::Output => true,
-        Hook::Prerouting | Hook::Forward => !scene.came_by_loopback(),
+        Hook::Prerouting | Hook::Forward => scene.came_by_loopback() == Some(false),
         _ => false,
     };
     (source_stands.then_some(packet.from), destination)

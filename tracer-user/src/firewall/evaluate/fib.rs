@@ -40,7 +40,7 @@ fn source_is_local(scene: &Scene) -> Option<bool> {
         return Some(true);
     }
     let by_way = match scene.hook {
-        Hook::Input | Hook::Prerouting if scene.came_by_loopback() => Some(true),
+        Hook::Input | Hook::Prerouting if scene.came_by_loopback() == Some(true) => Some(true),
         _ => None,
     };
     packet.from_local.or(by_way)
@@ -54,7 +54,7 @@ fn destination_is_local(scene: &Scene) -> Option<bool> {
     let by_way = match (scene.hook, &packet.output) {
         // IP's local delivery brought it here.
         (Hook::Input, _) => Some(true),
-        (Hook::Prerouting, _) if scene.came_by_loopback() => Some(true),
+        (Hook::Prerouting, _) if scene.came_by_loopback() == Some(true) => Some(true),
         (Hook::Output | Hook::Postrouting, Side::Device { .. }) => {
             Some(is_loopback(&packet.output))
         }

@@ -1,20 +1,19 @@
 //! One expression of a rule.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use crate::case::{Action, Hook};
+use crate::case::Action;
 use crate::firewall::expression::{Expression, Extension, Register, Verdict};
 use crate::firewall::ruleset::Table;
 use crate::firewall::truth::Truth;
 use crate::firewall::xt::{self, TargetEffect};
 
-use super::bits::{Bits, Word, known};
+use super::bits::{Bits, Word};
 use super::carried::{Carried, Tracking};
 use super::load::{Loaded, base_name};
 use super::lookup::{Lookups, undecided};
 use super::registers::Registers;
 use super::scene::{Entry, Scene};
-use super::{conntrack, fib, meta, operations, payload};
+use super::translation::translation;
+use super::{conntrack, fib, marks, meta, operations, payload};
 
 /// What an expression comes to.
 #[derive(Debug)]
@@ -58,13 +57,8 @@ impl<'r> Execution<'r, '_> {
                 action: action.clone(),
                 surely: true,
             },
-            Expression::Nat {
-                destination,
-                redirect,
-                address,
-                port,
-            } => Step::Ends {
-                action: self.translation(*destination, *redirect, *address, *port),
+            Expression::Nat { .. } => Step::Ends {
+                action: translation(self.scene, self.registers, expression),
                 surely: true,
             },
             Expression::Target(target) => self.target(target, carried),
@@ -196,7 +190,7 @@ impl<'r> Execution<'r, '_> {
             Expression::SetMark { from } => carried.mark = self.word(*from),
             Expression::SetConntrack { key, from } if *key == conntrack::MARK => {
                 let value = self.word(*from);
-                mark_connection(carried, self.scene.entry(carried), value);
+                marks::mark_connection(carried, self.scene.entry(carried), value);
             }
             // `nft_notrack_eval` leaves a packet alone that has its entry.
             Expression::Statement { name } if name == "notrack" => {
@@ -292,100 +286,8 @@ impl<'r> Execution<'r, '_> {
             }
             TargetEffect::Untracks => self.untrack(carried),
             TargetEffect::Continues => {}
-            _ => mark(&effect, carried, scene.entry(carried)),
+            _ => marks::apply(&effect, carried, scene.entry(carried)),
         }
         Step::Holds(Truth::Yes)
-    }
-
-    /// `nft_nat_eval`, `nft_redir_eval`; the translation of a source is no end of a way.
-    fn translation(
-        &self,
-        destination: bool,
-        redirect: bool,
-        address: Option<Register>,
-        port: Option<Register>,
-    ) -> Action {
-        if !destination && !redirect {
-            return Action::Accept;
-        }
-        let to = self.scene.packet.to;
-        let port = match port {
-            Some(register) => known(self.registers.read(register, 2))
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u16::from_be_bytes),
-            None => Some(to.port()),
-        };
-        let address = match address {
-            Some(register) => self.address(register),
-            // `nf_nat_redirect`: at OUTPUT to loopback, else to the interface's own address.
-            None if redirect && self.scene.hook == Hook::Output => Some(match to {
-                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            }),
-            None if redirect => None,
-            None => Some(to.ip()),
-        };
-        Action::Translate {
-            to: address.zip(port).map(SocketAddr::from),
-        }
-    }
-
-    fn address(&self, register: Register) -> Option<IpAddr> {
-        if self.scene.is_ipv4() {
-            let bytes: [u8; 4] = known(self.registers.read(register, 4))?.try_into().ok()?;
-            Some(bytes.into())
-        } else {
-            let bytes: [u8; 16] = known(self.registers.read(register, 16))?.try_into().ok()?;
-            Some(bytes.into())
-        }
-    }
-}
-
-/// `nft_ct_set_eval` and `connmark_tg` change nothing where there is no entry.
-fn mark_connection(carried: &mut Carried, entry: Entry, value: Word) {
-    match entry {
-        Entry::Is(_) => carried.connection_mark = value,
-        Entry::Absent { .. } => {}
-        Entry::Unknown => carried.connection_mark = carried.connection_mark.join(value),
-    }
-}
-
-/// What targets of iptables do to marks (`mark_tg`, `connmark_tg_shift`).
-fn mark(effect: &TargetEffect, carried: &mut Carried, entry: Entry) {
-    let (packet, connection) = (carried.mark, carried.connection_mark);
-    match *effect {
-        TargetEffect::SetsMark { value, mask } => {
-            carried.mark = packet.and(!mask).xor(Word::from(Some(value)));
-        }
-        TargetEffect::SetsConnectionMark { value, mask } => {
-            let value = connection.and(!mask).xor(Word::from(Some(value)));
-            mark_connection(carried, entry, value);
-        }
-        TargetEffect::SavesMark {
-            connection_mask,
-            packet_mask,
-        } => {
-            let value = connection
-                .and(!connection_mask)
-                .xor(packet.and(packet_mask));
-            mark_connection(carried, entry, value);
-        }
-        TargetEffect::RestoresMark {
-            connection_mask,
-            packet_mask,
-        } => {
-            let value = packet
-                .and(!packet_mask)
-                .xor(connection.and(connection_mask));
-            match entry {
-                Entry::Is(_) => carried.mark = value,
-                Entry::Absent { .. } => {}
-                Entry::Unknown => carried.mark = packet.join(value),
-            }
-        }
-        _ => {
-            carried.mark = Word::UNKNOWN;
-            carried.connection_mark = Word::UNKNOWN;
-        }
     }
 }

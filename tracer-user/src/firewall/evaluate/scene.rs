@@ -38,8 +38,10 @@ impl Scene<'_> {
         self.packet.to.is_ipv4()
     }
 
-    pub fn came_by_loopback(&self) -> bool {
-        is_loopback(&self.packet.input)
+    /// Null where the interface is not known.
+    pub fn came_by_loopback(&self) -> Option<bool> {
+        let known = self.packet.input != Side::Unknown;
+        known.then(|| is_loopback(&self.packet.input))
     }
 
     /// The packet as earlier rules left it.

@@ -1,14 +1,15 @@
 //! The packet's way through one base chain (`nft_do_chain`, `ipt_do_table`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ptr;
 
 use crate::case::Action;
-use crate::firewall::expression::{Expression, Verdict};
+use crate::firewall::expression::Verdict;
 use crate::firewall::ruleset::{Chain, ChainKind, Policy, Rule, Table};
-use crate::firewall::trial::{End, Trial};
+use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
 
+use super::account::{Account, Question};
 use super::carried::{Carried, add};
 use super::lookup::Lookups;
 use super::registers::Registers;
@@ -22,33 +23,15 @@ const DEEPEST: usize = 64;
 /// is known: it bounds the work by the size of the ruleset.
 const STATES_PER_CHAIN: usize = 16;
 
-/// Doubts that are kept.
-const DOUBTS: usize = 32;
-
-/// What is asked of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
-    /// Which rules end the packet's way.
-    Ends,
-    /// Which rules translate its destination; a translation ends the way through chains of the
-    /// kind nat.
-    Translations,
-    /// Nothing but what becomes of its marks.
-    Effects,
-}
-
 /// Chains of a table by name.
 pub type Chains<'r> = HashMap<&'r str, &'r Chain>;
 
 pub struct Walk<'r, 'w> {
-    pub table: &'r Table,
-    pub base: &'r Chain,
-    pub kind: ChainKind,
-    pub question: Question,
-    pub scene: &'w Scene<'r>,
-    pub chains: &'w Chains<'r>,
-    pub lookups: &'w mut Lookups<'r>,
-    pub trial: &'w mut Trial<'r>,
+    kind: ChainKind,
+    scene: &'w Scene<'r>,
+    chains: &'w Chains<'r>,
+    lookups: &'w mut Lookups<'r>,
+    account: Account<'r, 'w>,
     memory: Memory,
 }
 
@@ -56,7 +39,6 @@ pub struct Walk<'r, 'w> {
 struct Memory {
     outcomes: HashMap<(*const Chain, Carried), Ways>,
     states: HashMap<*const Chain, usize>,
-    recorded: HashSet<(*const Rule, Action)>,
     depth: usize,
 }
 
@@ -81,26 +63,23 @@ impl<'r, 'w> Walk<'r, 'w> {
         trial: &'w mut Trial<'r>,
     ) -> Self {
         Self {
-            table,
-            base,
             kind,
-            question,
             scene,
             chains,
             lookups,
-            trial,
+            account: Account::new(table, base, question, trial),
             memory: Memory::default(),
         }
     }
 
     /// The state in which the packet can go on to the next base chain, null where it cannot.
     pub fn run(mut self, carried: Carried, policy: Policy) -> Option<Carried> {
-        let ways = self.chain(self.base, carried);
+        let ways = self.chain(self.account.base, carried);
         let mut passed = ways.accepted;
         if let Some(carried) = ways.on {
             match policy {
                 Policy::Accept => add(&mut passed, carried),
-                Policy::Drop => self.record(self.base, None, Action::Drop),
+                Policy::Drop => self.account.record(self.account.base, None, Action::Drop),
             }
         }
         passed
@@ -118,7 +97,8 @@ impl<'r, 'w> Walk<'r, 'w> {
             ..Ways::default()
         };
         if self.memory.depth == DEEPEST {
-            self.doubt(format!("chains are nested too deep at {}", chain.name));
+            self.account
+                .doubt(format!("chains are nested too deep at {}", chain.name));
             return anyhow;
         }
         // The answer for a chain that leads back to itself, which the kernel refuses.
@@ -168,7 +148,7 @@ impl<'r, 'w> Walk<'r, 'w> {
         for expression in &rule.expressions {
             let before = carried;
             let mut execution = Execution {
-                table: self.table,
+                table: self.account.table,
                 scene: self.scene,
                 lookups: self.lookups,
                 registers: &mut registers,
@@ -184,14 +164,14 @@ impl<'r, 'w> Walk<'r, 'w> {
                 Step::Decides { holds, verdicts } => {
                     self.unless(holds, before, &mut ways, (chain, rule, cause));
                     if verdicts.len() > 1 {
-                        self.doubt_rule(chain, rule, cause);
+                        self.account.doubt_rule(chain, rule, cause);
                     }
                     holds != Truth::No && self.verdicts(chain, rule, &verdicts, carried, &mut ways)
                 }
                 Step::Ends { action, surely } => {
                     self.end(chain, rule, action, carried, &mut ways);
                     if !surely {
-                        self.doubt_rule(chain, rule, cause);
+                        self.account.doubt_rule(chain, rule, cause);
                     }
                     !surely
                 }
@@ -216,7 +196,7 @@ impl<'r, 'w> Walk<'r, 'w> {
             add(&mut ways.on, before);
         }
         if holds == Truth::Unknown {
-            self.doubt_rule(chain, rule, cause);
+            self.account.doubt_rule(chain, rule, cause);
         }
     }
 
@@ -255,7 +235,7 @@ impl<'r, 'w> Walk<'r, 'w> {
         match self.chains.get(name) {
             Some(chain) => self.chain(chain, carried),
             None => {
-                self.doubt(format!("chain {name} was not read"));
+                self.account.doubt(format!("chain {name} was not read"));
                 Ways {
                     on: Some(carried.anything()),
                     accepted: Some(carried.anything()),
@@ -275,7 +255,7 @@ impl<'r, 'w> Walk<'r, 'w> {
     ) {
         match action {
             Action::Accept => add(&mut ways.accepted, carried),
-            Action::Translate { .. } if self.question != Question::Translations => {
+            Action::Translate { .. } if self.account.question != Question::Translations => {
                 add(&mut ways.accepted, carried);
             }
             // What ends the rules of a nat chain without a word of a destination translates a
@@ -284,46 +264,11 @@ impl<'r, 'w> Walk<'r, 'w> {
                 add(&mut ways.accepted, carried);
             }
             Action::Queue { .. } => {
-                self.record(chain, Some(rule), action);
+                self.account.record(chain, Some(rule), action);
                 let queued = true;
                 add(&mut ways.accepted, Carried { queued, ..carried });
             }
-            _ => self.record(chain, Some(rule), action),
-        }
-    }
-
-    fn record(&mut self, chain: &'r Chain, rule: Option<&'r Rule>, action: Action) {
-        let key = (rule.map_or(ptr::null(), ptr::from_ref), action.clone());
-        if self.question == Question::Effects || !self.memory.recorded.insert(key) {
-            return;
-        }
-        self.trial.ends.push(End {
-            table: self.table,
-            base_chain: self.base,
-            chain,
-            rule,
-            action,
-            certain: false,
-        });
-    }
-
-    fn doubt_rule(&mut self, chain: &Chain, rule: &Rule, cause: &str) {
-        if self.trial.doubts.len() >= DOUBTS || !rule.expressions.iter().any(matters) {
-            return;
-        }
-        let which = match rule.handle {
-            Some(handle) => format!("handle {handle}"),
-            None => format!("{}", rule.position),
-        };
-        let place = format!("{} {}", self.table.name, chain.name);
-        self.doubt(format!(
-            "rule {which} of chain {place} depends on {cause}, which is not known"
-        ));
-    }
-
-    fn doubt(&mut self, doubt: String) {
-        if self.question != Question::Effects && self.trial.doubts.len() < DOUBTS {
-            self.trial.doubts.insert(doubt);
+            _ => self.account.record(chain, Some(rule), action),
         }
     }
 }
@@ -332,18 +277,4 @@ fn merge(place: &mut Option<Carried>, way: Option<Carried>) {
     if let Some(way) = way {
         add(place, way);
     }
-}
-
-/// Whether it makes a difference that the expression is reached.
-fn matters(expression: &Expression) -> bool {
-    matches!(
-        expression,
-        Expression::Verdict(_)
-            | Expression::Terminal(_)
-            | Expression::Nat { .. }
-            | Expression::Lookup { verdict: true, .. }
-            | Expression::Target(_)
-            | Expression::SetMark { .. }
-            | Expression::SetConntrack { .. }
-    )
 }

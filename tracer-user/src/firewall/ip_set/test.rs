@@ -102,7 +102,7 @@ fn list(
 ) -> (Truth, Option<String>) {
     let mut doubt = None;
     for name in set.members.iter().filter_map(|member| member.set.as_ref()) {
-        let member = sets.iter().find(|(_, set)| set.name == *name);
+        let member = sets.iter().find(|(_, set)| *set.name == **name);
         let (truth, why) = match member {
             Some((index, _)) if deep > 0 => look(sets, *index, ask, packet, deep - 1),
             _ => unknown(format!("ipset {name} was not read")),
@@ -121,24 +121,40 @@ fn list(
 
 /// The longest prefix wins, of the first address before the second (`mtype_test_cidrs`).
 fn found(set: &IpSet, parts: &[Part], ask: Ask, packet: &Packet) -> (Truth, Option<String>) {
-    let mut best: Option<(&Member, Truth)> = None;
-    let mut doubt = false;
-    for member in &set.members {
-        let truth = parts
+    let holds = |member: &Member, parts: &[Part]| {
+        parts
             .iter()
             .zip(1u8..)
             .map(|(part, dimension)| holds(set, *part, ask.source(dimension), member, packet))
-            .fold(Truth::Yes, Truth::and);
+            .fold(Truth::Yes, Truth::and)
+    };
+    // A network that is there for some interface hides the shorter ones from every other
+    // (`multi` in `hash_netiface4_data_equal`).
+    let at_least = if parts.contains(&Part::Device) {
+        let nets = set.members.iter();
+        let nets = nets.filter(|member| holds(member, &parts[..1]) == Truth::Yes);
+        nets.map(length).max().unwrap_or_default()
+    } else {
+        (0, 0)
+    };
+    let mut best: Option<&Member> = None;
+    let mut doubt = false;
+    for member in set
+        .members
+        .iter()
+        .filter(|member| length(member) >= at_least)
+    {
+        let truth = holds(member, parts);
         doubt |= truth == Truth::Unknown;
-        let longer = best.is_none_or(|(best, _)| length(member) > length(best));
+        let longer = best.is_none_or(|best| length(member) > length(best));
         if truth == Truth::Yes && longer {
-            best = Some((member, truth));
+            best = Some(member);
         }
     }
     if doubt {
         return unknown(format!("the interface that ipset {} asks for", set.name));
     }
-    let nomatch = best.map(|(member, _)| member.nomatch);
+    let nomatch = best.map(|member| member.nomatch);
     let has_nomatch = set.kind.contains("net");
     let truth = match nomatch {
         None => Truth::No,

@@ -1,4 +1,6 @@
 use super::*;
+use crate::case::Action;
+use crate::firewall::expression::Verdict;
 
 fn rendered(expressions: Vec<Expression>) -> String {
     rule(

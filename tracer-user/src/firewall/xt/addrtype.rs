@@ -28,8 +28,9 @@ pub fn addrtype(fields: Fields, revision: u8, view: &View) -> Option<Truth> {
         _ => (flags & 1 != 0, flags & 2 != 0, flags & LIMITED != 0),
     };
     let packet = view.packet;
+    // No hook tells where it came from: a transparent socket sends from any address.
     let ends = [
-        (source, not_source, packet.from.ip(), from_local(view)),
+        (source, not_source, packet.from.ip(), packet.from_local),
         (destination, not_destination, packet.to.ip(), to_local(view)),
     ];
     Some(
@@ -46,13 +47,8 @@ pub fn addrtype(fields: Fields, revision: u8, view: &View) -> Option<Truth> {
     )
 }
 
-/// What this namespace sends comes from an address of its own.
-fn from_local(view: &View) -> Option<bool> {
-    let sent = view.hook == Hook::Output || (view.hook != Hook::Forward && view.loops());
-    view.packet.from_local.or(sent.then_some(true))
-}
-
-/// What is routed to the input hook is for an address of its own, what is forwarded is not.
+/// What is routed to the input hook is for an address of its own, what is forwarded is not. That
+/// `TPROXY` leads other packets to the input hook is left to who knows of it.
 fn to_local(view: &View) -> Option<bool> {
     view.packet.to_local.or(match view.hook {
         Hook::Input => Some(true),

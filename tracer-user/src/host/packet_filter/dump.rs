@@ -1,23 +1,20 @@
 //! One reading of everything, put together.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use crate::case::Backend;
 use crate::firewall::Ruleset;
 use crate::firewall::ruleset::{Chain, Set, Table};
 use crate::host::netlink::{Conversation, More, NetlinkError};
 use crate::host::packet_filter::expressions::Surroundings;
+use crate::host::packet_filter::limits::Measure;
 use crate::host::packet_filter::message::{Message, Request};
 use crate::host::packet_filter::objects::Object;
 use crate::host::packet_filter::{backend, sets, tables};
 
-/// More than this of one kind is counted, and not kept: a ruleset must not take the host's
-/// memory.
-const RULES: usize = 200_000;
-const ELEMENTS: usize = 1_000_000;
-const OTHERS: usize = 100_000;
-/// Bytes of messages. An element takes some 40, a rule some 300.
-const BYTES: usize = 256 << 20;
+/// How long the elements of sets are read.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A table while it is being read.
 struct Part {
@@ -51,46 +48,6 @@ impl Part {
     }
 }
 
-/// How much was read, against the limits.
-#[derive(Default)]
-struct Measure {
-    bytes: usize,
-    others: usize,
-    rules: usize,
-    elements: usize,
-    left_out_rules: usize,
-    left_out_elements: usize,
-    left_out_others: usize,
-}
-
-impl Measure {
-    fn admits(&mut self, message: &Message) -> bool {
-        self.bytes = self.bytes.saturating_add(message.size());
-        self.bytes <= BYTES
-    }
-
-    fn admits_other(&mut self, message: &Message) -> bool {
-        self.others += 1;
-        let admitted = self.admits(message) && self.others <= OTHERS;
-        self.left_out_others += usize::from(!admitted);
-        admitted
-    }
-
-    fn admits_rule(&mut self, message: &Message) -> bool {
-        self.rules += 1;
-        let admitted = self.admits(message) && self.rules <= RULES;
-        self.left_out_rules += usize::from(!admitted);
-        admitted
-    }
-
-    fn admits_element(&mut self) -> bool {
-        self.elements += 1;
-        let admitted = self.bytes <= BYTES && self.elements <= ELEMENTS;
-        self.left_out_elements += usize::from(!admitted);
-        admitted
-    }
-}
-
 /// What has been read so far.
 #[derive(Default)]
 pub struct Dump {
@@ -109,22 +66,15 @@ impl Dump {
         consistent &= self.each(conversation, Request::Objects, Self::add_object)?;
         consistent &= self.each(conversation, Request::Sets, Self::add_set)?;
         consistent &= self.each(conversation, Request::Rules, Self::add_rule)?;
+        let deadline = Instant::now() + PATIENCE;
         for place in 0..self.parts.len() {
-            consistent &= self.read_elements(conversation, place)?;
+            consistent &= self.read_elements(conversation, place, deadline)?;
         }
         Ok(consistent)
     }
 
     pub fn into_ruleset(mut self, generation: u32) -> Ruleset {
-        let left_out = [
-            (self.measure.left_out_rules, "rules"),
-            (self.measure.left_out_elements, "elements of sets"),
-            (self.measure.left_out_others, "tables, chains and sets"),
-        ];
-        for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
-            let more = format!("{count} {what} of nftables: more than are read");
-            self.unread.push(more);
-        }
+        self.unread.extend(self.measure.left_out());
         Ruleset {
             netns: 0,
             generation: Some(generation),
@@ -246,18 +196,31 @@ impl Dump {
         }
     }
 
-    /// The kernel dumps the elements of one set at a time.
+    /// The kernel dumps the elements of one set at a time, and goes through all sets of a table
+    /// to find it (`nft_set_lookup`): with very many sets this would take minutes.
     fn read_elements(
         &mut self,
         conversation: &mut Conversation,
         place: usize,
+        deadline: Instant,
     ) -> Result<bool, NetlinkError> {
-        let mut consistent = true;
+        let (mut consistent, mut late) = (true, 0);
         let mut named = std::mem::take(&mut self.parts[place].table.sets);
         for (name, set) in &mut named {
-            consistent &= self.read_set(conversation, place, name, set)?;
+            if Instant::now() < deadline {
+                consistent &= self.read_set(conversation, place, name, set)?;
+            } else {
+                set.changes = true;
+                late += 1;
+            }
         }
-        self.parts[place].table.sets = named;
+        let table = &mut self.parts[place].table;
+        if late > 0 {
+            let name = &table.name;
+            let late = format!("elements of {late} sets of table {name}: reading took too long");
+            self.unread.push(late);
+        }
+        table.sets = named;
         Ok(consistent)
     }
 

@@ -37,8 +37,8 @@ const PROTOCOL: u8 = 7;
 /// So many sets are read, those in lists included.
 const SETS: usize = 256;
 
-/// So many members of all sets are read.
-const MEMBERS: usize = 1 << 20;
+/// So many members of all sets are read, which take some 40 MB.
+const MEMBERS: usize = 1 << 19;
 
 /// The sets that `-m set` in these tables looks packets up in, and in words what could not be
 /// read.
@@ -98,7 +98,11 @@ impl Reading {
             }
             match list_one(conversation, &name, &mut self.left) {
                 Ok(Some((index, set))) => {
-                    names.extend(set.members.iter().filter_map(|m| m.set.clone()));
+                    names.extend(
+                        set.members
+                            .iter()
+                            .filter_map(|m| m.set.as_deref().map(str::to_owned)),
+                    );
                     self.sets.insert(index, set);
                 }
                 Ok(None) => self.unread.push(format!("ipset {name}: it is gone")),

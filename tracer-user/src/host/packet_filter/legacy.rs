@@ -104,4 +104,4 @@ fn table(layout: &Layout, name: &str) -> Result<Table, LegacyError> {
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

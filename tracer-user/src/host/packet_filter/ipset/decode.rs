@@ -94,12 +94,14 @@ fn member(data: &[(u16, &[u8])]) -> Member {
         address: range(IP, CIDR),
         second: range(IP2, CIDR2),
         port: port.map(|port| (byte(PROTO), port)),
-        device: value(data, IFACE).map(|name| Device {
-            name: text(name),
-            wildcard: flags & WILDCARD != 0,
-            physical: flags & PHYSDEV != 0,
+        device: value(data, IFACE).map(|name| {
+            Box::new(Device {
+                name: text(name),
+                wildcard: flags & WILDCARD != 0,
+                physical: flags & PHYSDEV != 0,
+            })
         }),
-        set: value(data, NAME).map(text),
+        set: value(data, NAME).map(|name| text(name).into()),
         nomatch: flags & NOMATCH != 0,
     }
 }

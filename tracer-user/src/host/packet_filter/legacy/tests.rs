@@ -4,10 +4,11 @@ use proptest::prelude::*;
 
 use super::sockopt::Info;
 use super::*;
-use crate::case::{Action, Hook};
-use crate::firewall::Expression;
+use crate::case::{Action, Hook, Icmp};
 use crate::firewall::expression::{Header, Verdict};
 use crate::firewall::ruleset::{Chain, Policy, Rule};
+use crate::firewall::xt::{self, TargetEffect};
+use crate::firewall::{Expression, Packet};
 use crate::host::testing::{Sandbox, root_or_skip};
 
 /// Runs a command inside, which must succeed, and returns what it prints.
@@ -160,6 +161,30 @@ fn tables_read_as_the_owners_tool_saves_them() {
     }
 }
 
+/// Here the kernel's way of making the table that is asked for is of use.
+#[test]
+fn a_table_of_arptables_is_read() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.run(|| drop(sockopt::read(&layout::ARP, "filter").unwrap()));
+    let tables = read(&sandbox);
+    assert_eq!(tables.len(), 1);
+    for (name, hook) in [
+        ("INPUT", Hook::Input),
+        ("OUTPUT", Hook::Output),
+        ("FORWARD", Hook::Forward),
+    ] {
+        let chain = chain(&tables, FilterFamily::Arp, "filter", name);
+        let base = chain.base.as_ref().unwrap();
+        assert_eq!(
+            (base.hook, base.policy, base.policy_packets),
+            (hook, Policy::Accept, Some(0))
+        );
+    }
+}
+
 #[test]
 fn conditions_and_jumps_are_read() {
     if !root_or_skip() {
@@ -195,7 +220,205 @@ fn conditions_and_jumps_are_read() {
     assert_eq!((header.protocol, header.not_protocol), (Some(6), true));
 }
 
-/// A table with two hooks that share one chain, or none, is refused and never guessed at.
+/// The effects of the targets of a chain, for a packet to port 80.
+fn effects(
+    sandbox: &Sandbox,
+    family: FilterFamily,
+    place: (&str, &str),
+    hook: Hook,
+) -> Vec<TargetEffect> {
+    let (from, to) = match family {
+        FilterFamily::Ip6 => ("[fd00::1]:40000", "[fd00::2]:80"),
+        _ => ("10.0.0.1:40000", "10.0.0.2:80"),
+    };
+    let packet = Packet {
+        from: from.parse().unwrap(),
+        to: to.parse().unwrap(),
+        ..oracle::at_hook(hook, from.parse().unwrap(), to.parse().unwrap(), 0)
+    };
+    let tables = read(sandbox);
+    let rules = &chain(&tables, family, place.0, place.1).rules;
+    rules
+        .iter()
+        .map(|rule| match rule.expressions.last() {
+            Some(Expression::Target(target)) => xt::target(target, &packet, family, hook),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn targets_do_what_their_rules_say() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let load = |tool: &str, place: &str, targets: &[&str]| {
+        let lines = targets
+            .iter()
+            .map(|target| format!("{tool}-legacy -w {place} -p tcp -j {target}\n"));
+        run(&sandbox, &lines.collect::<String>());
+    };
+    let to = |text: &str| {
+        TargetEffect::Ends(Action::Translate {
+            to: Some(text.parse().unwrap()),
+        })
+    };
+    let open = TargetEffect::Ends(Action::Translate { to: None });
+    let nat = [
+        "DNAT --to 10.9.9.9",
+        "DNAT --to 10.9.9.9:81",
+        "DNAT --to 10.9.9.1-10.9.9.2",
+        "REDIRECT --to-ports 82",
+        "NETMAP --to 10.8.0.0/16",
+        "DNAT --to 10.9.9.9:1000-2000/1000",
+    ];
+    load("iptables", "-t nat -A OUTPUT", &nat);
+    let expected = [
+        to("10.9.9.9:80"),
+        to("10.9.9.9:81"),
+        open.clone(),
+        to("127.0.0.1:82"),
+        to("10.8.0.2:80"),
+        open.clone(),
+    ];
+    assert_eq!(
+        effects(&sandbox, FilterFamily::Ip, ("nat", "OUTPUT"), Hook::Output),
+        expected
+    );
+    load(
+        "iptables",
+        "-t nat -A POSTROUTING",
+        &["SNAT --to 10.9.9.9", "MASQUERADE"],
+    );
+    let passes = TargetEffect::Ends(Action::Accept);
+    let source = effects(
+        &sandbox,
+        FilterFamily::Ip,
+        ("nat", "POSTROUTING"),
+        Hook::Postrouting,
+    );
+    assert_eq!(source, [passes.clone(), passes]);
+    load(
+        "ip6tables",
+        "-t nat -A PREROUTING",
+        &[
+            "DNAT --to [fd00::9]:81",
+            "REDIRECT --to-ports 82",
+            "NETMAP --to fd01::/64",
+        ],
+    );
+    let expected = [to("[fd00::9]:81"), open, to("[fd01::2]:80")];
+    assert_eq!(
+        effects(
+            &sandbox,
+            FilterFamily::Ip6,
+            ("nat", "PREROUTING"),
+            Hook::Prerouting
+        ),
+        expected
+    );
+    load(
+        "iptables",
+        "-A INPUT",
+        &[
+            "REJECT --reject-with icmp-admin-prohibited",
+            "REJECT --reject-with tcp-reset",
+            "NFQUEUE --queue-num 5",
+            "NFQUEUE --queue-num 6 --queue-bypass",
+            "NFQUEUE --queue-balance 7:9",
+            "LOG",
+            "NFLOG",
+        ],
+    );
+    let icmp = Icmp {
+        kind: 3,
+        code: 13,
+        v6: false,
+    };
+    let queue = |number, bypass| TargetEffect::Ends(Action::Queue { number, bypass });
+    let expected = [
+        TargetEffect::Ends(Action::RejectWithIcmp { icmp }),
+        TargetEffect::Ends(Action::RejectWithReset),
+        queue(5, false),
+        queue(6, true),
+        queue(7, false),
+        TargetEffect::Continues,
+        TargetEffect::Continues,
+    ];
+    assert_eq!(
+        effects(&sandbox, FilterFamily::Ip, ("filter", "INPUT"), Hook::Input),
+        expected
+    );
+}
+
+#[test]
+fn marks_are_changed_as_the_rules_say() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let targets = [
+        "MARK --set-xmark 5/0xff",
+        "MARK --or-mark 8",
+        "CONNMARK --set-mark 3",
+        "CONNMARK --save-mark",
+        "CONNMARK --restore-mark --nfmask 0xf --ctmask 0xff",
+        "TTL --ttl-set 9",
+        "TPROXY --on-port 81",
+    ];
+    for target in targets {
+        run(
+            &sandbox,
+            &format!("iptables-legacy -w -t mangle -A PREROUTING -p tcp -j {target}"),
+        );
+    }
+    run(
+        &sandbox,
+        "iptables-legacy -w -t raw -A PREROUTING -j CT --notrack; iptables-legacy -w -t raw -A PREROUTING -j CT --zone 3",
+    );
+    let all = u32::MAX;
+    let expected = [
+        TargetEffect::SetsMark {
+            value: 5,
+            mask: 0xff,
+        },
+        TargetEffect::SetsMark { value: 8, mask: 8 },
+        TargetEffect::SetsConnectionMark {
+            value: 3,
+            mask: all,
+        },
+        TargetEffect::SavesMark {
+            connection_mask: all,
+            packet_mask: all,
+        },
+        TargetEffect::RestoresMark {
+            connection_mask: 0xff,
+            packet_mask: 0xf,
+        },
+        TargetEffect::Continues,
+        TargetEffect::Ends(Action::Other {
+            name: "TPROXY".to_owned(),
+        }),
+    ];
+    assert_eq!(
+        effects(
+            &sandbox,
+            FilterFamily::Ip,
+            ("mangle", "PREROUTING"),
+            Hook::Prerouting
+        ),
+        expected
+    );
+    let raw = effects(
+        &sandbox,
+        FilterFamily::Ip,
+        ("raw", "PREROUTING"),
+        Hook::Prerouting,
+    );
+    assert_eq!(raw, [TargetEffect::Untracks, TargetEffect::Continues]);
+}
+
 #[test]
 fn a_table_without_its_end_is_refused() {
     let info = Info {

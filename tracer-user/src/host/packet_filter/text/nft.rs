@@ -46,12 +46,14 @@ fn keyword(family: Family) -> &'static str {
 /// `{string}` of nft's scanner.l.
 fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic())
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || b"_.".contains(&byte))
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))
 }
 
-/// Handle and text of each rule of the chain. A rule may go on in the next line, after a line
-/// break in its comment.
+/// Handle and text of each rule of the chain. A rule may go on in the next line: after a line
+/// break in its comment, or with the rules of a chain without a name (`jump { ... }`).
 fn parse(listing: &str, chain: &str) -> Vec<(u64, String)> {
     let mut rules = Vec::new();
     let mut unfinished = String::new();
@@ -64,7 +66,7 @@ fn parse(listing: &str, chain: &str) -> Vec<(u64, String)> {
         if unfinished.is_empty() && rules.is_empty() && is_head(line) {
             continue;
         }
-        unfinished.push_str(line);
+        unfinished.push_str(line.trim_start());
         match unfinished.rsplit_once(" # handle ") {
             Some((text, handle)) if !handle.is_empty() && all_digits(handle) => {
                 if let Ok(handle) = handle.parse() {
@@ -116,6 +118,14 @@ mod tests {
         let second = "tcp dport @ports drop comment \"two lines\"".to_owned();
         assert_eq!(rules, [(8, first), (9, second)]);
         assert!(parse(LISTING, "i").is_empty());
+    }
+
+    #[test]
+    fn a_chain_without_a_name_is_part_of_the_rule_that_jumps_there() {
+        let listing = "table ip t {\n\tchain c { # handle 1\n\t\ttcp dport 1 jump {\n\
+            \t\t\tip saddr 1.1.1.1 drop\n\t\t} # handle 5\n\t}\n}\n";
+        let jump = "tcp dport 1 jump { ip saddr 1.1.1.1 drop }".to_owned();
+        assert_eq!(parse(listing, "c"), [(5, jump)]);
     }
 
     #[test]
