@@ -52,6 +52,7 @@ pub fn of(
             packets: [&packet, &packet::without_presumptions(&packet)],
             at: seen.at,
             generation: None,
+            bridged: false,
         };
         filters
             .ask(host, &question)
