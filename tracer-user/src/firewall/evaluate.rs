@@ -30,12 +30,13 @@ use std::collections::HashMap;
 use std::ptr;
 
 use crate::case::{FilterFamily as Family, Hook};
-use crate::firewall::expression::Expression;
 use crate::firewall::ip_set::IpSets;
 use crate::firewall::packet::{Packet, State};
 use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
+
+pub use marks::sets_marks;
 
 use account::Question;
 use bits::Word;
@@ -86,19 +87,6 @@ pub fn evaluate_bridged<'r>(
     Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, &[Family::Bridge])
 }
 
-/// Whether a rule can change the mark of packets.
-pub fn sets_marks(ruleset: &Ruleset) -> bool {
-    let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
-    let rules = chains.flat_map(|chain| &chain.rules);
-    rules
-        .flat_map(|rule| &rule.expressions)
-        .any(|expression| match expression {
-            Expression::SetMark { .. } => true,
-            Expression::Target(target) => matches!(target.name.as_str(), "MARK" | "CONNMARK"),
-            _ => false,
-        })
-}
-
 struct Evaluation<'r, 'p> {
     packet: &'p Packet,
     hook: Hook,
@@ -125,7 +113,7 @@ impl<'r, 'p> Evaluation<'r, 'p> {
             ip_sets: &ruleset.ip_sets,
             lookups: Lookups::new(&ruleset.tables),
             chains: chains.collect(),
-            connection_marks_stand: !ruleset.tables.iter().any(marks_connections),
+            connection_marks_stand: !ruleset.tables.iter().any(marks::of_connections_change),
             trial: Trial::default(),
         }
     }
@@ -301,15 +289,4 @@ fn runs(hooked: &Hooked, scene: &Scene, carried: &Carried) -> Truth {
         Entry::Unknown => Truth::Unknown,
     };
     before.not().and(first)
-}
-
-fn marks_connections(table: &Table) -> bool {
-    let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-    rules
-        .flat_map(|rule| &rule.expressions)
-        .any(|expression| match expression {
-            Expression::SetConntrack { key, .. } => *key == conntrack::MARK,
-            Expression::Target(target) => target.name == "CONNMARK",
-            _ => false,
-        })
 }

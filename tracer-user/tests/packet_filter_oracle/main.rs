@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "nothing but a test")]
 
+mod conditions;
 mod iptables;
 mod random;
 mod rulesets;
