@@ -31,7 +31,7 @@ use std::ptr;
 
 use crate::case::{FilterFamily as Family, Hook};
 use crate::firewall::ip_set::IpSets;
-use crate::firewall::packet::{Packet, State};
+use crate::firewall::packet::{Packet, Side, State};
 use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
@@ -43,7 +43,7 @@ use bits::Word;
 use carried::{Carried, Tracking, add};
 use hooked::{Hooked, groups};
 use lookup::Lookups;
-use scene::{Entry, Scene};
+use scene::{Entry, Scene, is_loopback};
 use walk::{Chains, Walk};
 
 /// Priority of the hooks of connection tracking at PREROUTING and OUTPUT
@@ -231,10 +231,18 @@ impl<'r, 'p> Evaluation<'r, 'p> {
     fn scene(&self, hooked: &Hooked<'r>) -> Scene<'r> {
         let mut packet = self.packet.clone();
         packet.conntrack.mark = self.connection_mark();
-        // Before the translation the packet was still for whom nginx dialled.
+        // Before the translation the packet was still for whom nginx dialled; one on loopback was
+        // translated before it came in.
+        let translates_here = match self.hook {
+            Hook::Output => true,
+            Hook::Prerouting => {
+                matches!(&packet.input, Side::Device { .. }) && !is_loopback(&packet.input)
+            }
+            _ => false,
+        };
         if let Some(dialled) = packet.conntrack.dialled
             && packet.conntrack.original == Some(true)
-            && matches!(self.hook, Hook::Prerouting | Hook::Output)
+            && translates_here
             && hooked.priority <= hooked::DESTINATION_NAT
             && dialled.is_ipv4() == packet.to.is_ipv4()
         {

@@ -34,7 +34,37 @@ pub fn ruleset(random: &mut Random) -> String {
         let family = random.one(&["ip", "ip6", "inet", "inet"]);
         table(&mut text, random, family, number);
     }
+    if random.percent(30) {
+        translations(&mut text, random);
+    }
     text
+}
+
+/// Nothing in this table ends a packet's way but a translation.
+fn translations(text: &mut String, random: &mut Random) {
+    text.push_str("table inet nat {\nchain nat { type nat hook output priority -100;\n");
+    for _ in 0..1 + random.below(4) {
+        let (version, to) = random.one(&[
+            ("ip", "dnat ip to 127.0.0.3:81"),
+            ("ip", "dnat ip to 127.0.0.5"),
+            (
+                "ip",
+                "dnat ip to tcp dport map { 80 : 127.0.0.2, 81 : 127.0.0.3, 443 : 127.0.0.5 }",
+            ),
+            ("ip", "meta l4proto tcp redirect to :443"),
+            ("ip6", "dnat ip6 to [fd00::2]:8080"),
+            ("ip6", "dnat ip6 to fd00::3"),
+            ("ip6", "meta l4proto tcp redirect to :80"),
+        ]);
+        let condition = condition(random, "inet", version);
+        writeln!(
+            text,
+            "    meta nfproto {}  tcp dport != 3000 {condition} {to}",
+            if version == "ip" { "ipv4" } else { "ipv6" }
+        )
+        .unwrap();
+    }
+    text.push_str("}\n}\n");
 }
 
 struct Around<'t> {
