@@ -12,7 +12,7 @@ mod translations;
 mod wording;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use std::{
 use crate::{
     case::{Action, Filtering, Fitting, Hook, Icmp, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
-    firewall::{Packet, evaluate, ruleset::ChainKind, trial::End},
+    firewall::{Packet, evaluate, evaluate_bridged, ruleset::ChainKind, trial::End},
     host::{facts::Host, netns::Namespace},
 };
 use incidents::Incident;
@@ -74,6 +74,8 @@ struct Question<'p> {
     packets: [&'p Packet; 2],
     at: KernelTime,
     generation: Option<u32>,
+    /// A bridge's own chains looked at it.
+    bridged: bool,
 }
 
 impl Filters {
@@ -122,6 +124,7 @@ impl Filters {
                 packets: [&known, &presumed],
                 at: incident.last,
                 generation: incident.circumstances.and_then(|seen| seen.generation),
+                bridged: incident.is_bridged(),
             };
             told.extend(self.ask(host, &question));
         }
@@ -214,7 +217,14 @@ impl Kept {
         let mut wording = std::mem::take(&mut self.wording);
         let reading = self.standing_at(question.generation);
         let [known, presumed] = question.packets;
-        let try_out = |packet| evaluate(&reading.ruleset, packet, question.hook, question.kinds);
+        let try_out = |packet| {
+            let (rules, hook, kinds) = (&reading.ruleset, question.hook, question.kinds);
+            if question.bridged {
+                evaluate_bridged(rules, packet, hook, kinds)
+            } else {
+                evaluate(rules, packet, hook, kinds)
+            }
+        };
         let mut trial = try_out(known);
         if !trial.ends.iter().any(|end| ends_for(end, question.purpose)) {
             trial = try_out(presumed);
@@ -251,6 +261,16 @@ impl Kept {
         self.wording = wording;
         filtering
     }
+}
+
+/// Paths by which people get into the namespaces whose rules are told.
+pub fn entrances(host: &Host, filterings: &[Filtering]) -> Vec<(Netns, String)> {
+    let namespaces: BTreeSet<Netns> = filterings.iter().map(|told| told.netns).collect();
+    let entrance = |netns: Netns| {
+        let path = host.namespaces.get(netns)?.entrance()?;
+        Some((netns, path.to_string_lossy().into_owned()))
+    };
+    namespaces.into_iter().filter_map(entrance).collect()
 }
 
 /// What is said of an end by its ruleset alone.

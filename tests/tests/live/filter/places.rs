@@ -260,8 +260,8 @@ chain prerouting { type filter hook prerouting priority 0
 }
 chain forward { type filter hook forward priority 0
   iifname \"port1\" tcp dport 26730 drop
-  iifname \"port0\" ether type ip tcp dport 26730 drop
-  iifname \"port0\" ether type ip6 tcp dport 26730 drop
+  iifname \"port0\" ip daddr 10.74.0.0/24 tcp dport 26730 drop
+  iifname \"port0\" ip6 daddr fd74::/64 tcp dport 26730 drop
 }
 }
 table inet lab {

@@ -110,6 +110,20 @@ fn sides(host: &Host, incident: &Incident, hook: Hook) -> (Side, Side) {
             .device(incident.netns, index)
             .map_or(Side::Unknown, |name| Side::Device { index, name }),
     };
+    if incident.is_bridged() {
+        // `skb->dev` is the port by which the frame leaves once the bridge has chosen it
+        // (`__br_forward`), and the bridge itself where the frame is for this host
+        // (`br_pass_frame_up`).
+        let (entered, left) = (
+            side(seen.input, Side::Unknown),
+            side(seen.device, Side::Unknown),
+        );
+        return match hook {
+            Hook::Ingress | Hook::Prerouting | Hook::Input => (entered, Side::Absent),
+            Hook::Forward => (entered, left),
+            Hook::Output | Hook::Postrouting | Hook::Egress => (Side::Unknown, left),
+        };
+    }
     match hook {
         Hook::Ingress | Hook::Prerouting | Hook::Input => {
             (side(seen.device, Side::Unknown), Side::Absent)
