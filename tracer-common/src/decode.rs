@@ -4,8 +4,8 @@ use zerocopy::FromBytes;
 
 use crate::record::{
     AttemptEnded, BindFailed, ClientClosed, ConnectFailed, Connected, Executed, Forked, Header,
-    IcmpSent, LOG_LINE, Listening, LogLineHead, OomVictim, PacketDropped, ProcessExited, ResetSent,
-    Retransmitted, SignalSent, SocketClosed, SocketFailed, kind,
+    IcmpSent, LOG_LINE, ListenCalled, Listening, LogLineHead, OomVictim, PacketDropped,
+    ProcessExited, ResetSent, Retransmitted, SignalSent, SocketClosed, SocketFailed, kind,
 };
 
 /// A record as it lay in the ring buffer.
@@ -29,6 +29,7 @@ pub enum Record<'a> {
     BindFailed(BindFailed),
     ClientClosed(ClientClosed),
     SocketClosed(SocketClosed),
+    ListenCalled(ListenCalled),
     LogLine(LogLineHead, &'a [u8]),
 }
 
@@ -80,6 +81,7 @@ impl<'a> Record<'a> {
             kind::BIND_FAILED => read(header.kind, bytes).map(Record::BindFailed),
             kind::CLIENT_CLOSED => read(header.kind, bytes).map(Record::ClientClosed),
             kind::SOCKET_CLOSED => read(header.kind, bytes).map(Record::SocketClosed),
+            kind::LISTEN_CALLED => read(header.kind, bytes).map(Record::ListenCalled),
             kind::LOG_LINE => log_line(bytes),
             unknown => Err(DecodeError::UnknownKind(unknown)),
         }
@@ -105,6 +107,7 @@ impl<'a> Record<'a> {
             Record::BindFailed(record) => &record.header,
             Record::ClientClosed(record) => &record.header,
             Record::SocketClosed(record) => &record.header,
+            Record::ListenCalled(record) => &record.header,
             Record::LogLine(head, _) => &head.header,
         }
     }

@@ -9,11 +9,16 @@ use serde::{Deserialize, Serialize};
 
 mod packet_filter;
 mod programs;
+mod unix;
 
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
 };
 pub use programs::{AttachedProgram, ProgramPlace};
+pub use unix::{
+    Access, Credentials, EndedUnixListener, FileKind, Mapped, Refusal, RefusedBy, Relation,
+    SocketKind, Step, UnixCandidate, UnixFacts, UnixSocket, Walk, WalkEnd,
+};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
 pub type KernelTime = u64;
@@ -237,6 +242,9 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
+    /// About a Unix socket that was dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix: Option<UnixFacts>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

@@ -109,6 +109,8 @@ fn conclude(case: &Case, finding: Finding) -> Diagnosis {
             .filter(|listener| !namesakes.contains(&listener.netns)),
         ended: finding.ended,
         candidates: finding.candidates,
+        unix_listener: finding.unix_listener,
+        unix_candidates: finding.unix_candidates,
         rule: None,
         translated_to: addresses::translated_to(case),
     }

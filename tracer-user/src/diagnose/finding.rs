@@ -1,6 +1,6 @@
 //! What one cause says about a case.
 
-use crate::case::{Death, KernelTime, Listener};
+use crate::case::{Death, KernelTime, Listener, UnixSocket};
 use crate::diagnose::coverage::Observation;
 use crate::verdict::{Code, Confidence, RuledOut};
 
@@ -21,6 +21,8 @@ pub(super) struct Finding {
     pub listener: Option<Listener>,
     pub ended: Option<(KernelTime, Death)>,
     pub candidates: Vec<Listener>,
+    pub unix_listener: Option<UnixSocket>,
+    pub unix_candidates: Vec<UnixSocket>,
 }
 
 /// A sentence of evidence with its place in time.
@@ -45,6 +47,8 @@ impl Finding {
             listener: None,
             ended: None,
             candidates: Vec::new(),
+            unix_listener: None,
+            unix_candidates: Vec::new(),
         }
     }
 

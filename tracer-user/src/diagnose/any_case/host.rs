@@ -65,6 +65,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 filterings: Vec::new(),
                 tracked_to: None,
                 programs: Vec::new(),
+                unix: None,
                 ports,
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
