@@ -6,6 +6,18 @@ use super::{Expected, Scene, expected};
 use crate::contract::{Failure, moment};
 use crate::nginx::path_to;
 
+/// Text with bytes that are no UTF-8 as events show them.
+fn shown(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text += chunk.valid();
+        for byte in chunk.invalid() {
+            text += &format!("\\x{byte:02x}");
+        }
+    }
+    text
+}
+
 impl Scene {
     /// What must be so whatever the cause.
     pub(super) fn check(&self, name: &str, expected: &Expected, failure: &Failure) -> Result<()> {
@@ -70,7 +82,9 @@ impl Scene {
             servers.iter().any(|server| server == address),
             "{address} is not of {servers:?}"
         );
-        let family = if address.starts_with('[') {
+        let family = if address.starts_with("unix:") {
+            "unix"
+        } else if address.starts_with('[') {
             "ipv6"
         } else {
             "ipv4"
@@ -90,7 +104,7 @@ impl Scene {
             .as_deref()
             .context("no place in the configuration")?;
         let (file, line) = place.rsplit_once(':').context("no line number")?;
-        let text = std::fs::read_to_string(file)?;
+        let text = shown(&std::fs::read(file)?);
         let number: usize = line.parse()?;
         let said = number
             .checked_sub(1)

@@ -47,4 +47,5 @@ mod remote;
 mod requests;
 mod routes;
 mod timing;
+mod unix_sockets;
 mod workers;

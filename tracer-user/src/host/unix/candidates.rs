@@ -12,8 +12,8 @@ use crate::host::unix_sockets::Listed;
 /// So many are told.
 const MOST: usize = 5;
 
-/// Names of this length and more may differ in two places and still be one mistyped.
-const LONG: usize = 10;
+/// A name of so many letters may have one of them mistyped, a longer one more.
+const LETTERS_A_MISTAKE: usize = 5;
 
 /// Of sockets that stand elsewhere, those whose name is like the dialled one, the likest first.
 pub(super) fn like(path: &[u8], own: Netns, sockets: Vec<Listed>) -> Vec<Listed> {
@@ -102,10 +102,17 @@ fn likeness(path: &[u8], own: Netns, socket: &Listed) -> Option<u32> {
 fn similar(one: &[u8], other: &[u8]) -> bool {
     let text = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
     let (one, other) = (text(one), text(other));
-    let stem = |name: &str| -> String { name.chars().filter(|c| c.is_alphabetic()).collect() };
-    let stems = (stem(&one), stem(&other));
-    let allowed = 1 + usize::from(one.chars().count().min(other.chars().count()) >= LONG);
-    !stems.0.is_empty() && stems.0 == stems.1 || strsim::osa_distance(&one, &other) <= allowed
+    let (one, other) = (bare(&one), bare(&other));
+    let letters = |name: &str| -> String { name.chars().filter(|c| c.is_alphabetic()).collect() };
+    let same_letters = letters(one) == letters(other) && !letters(one).is_empty();
+    let length = one.chars().count().min(other.chars().count());
+    same_letters || strsim::osa_distance(one, other) <= length / LETTERS_A_MISTAKE
+}
+
+/// Without what most names of sockets end in.
+fn bare(name: &str) -> &str {
+    let cut = |end| name.strip_suffix(end).filter(|rest| !rest.is_empty());
+    cut(".sock").or_else(|| cut(".socket")).unwrap_or(name)
 }
 
 fn file_name(path: &[u8]) -> &[u8] {
