@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::bounded;
 use crate::case::{Credentials, Netns, UnixCandidate, UnixFacts, UnixSocket, Walk, Worker};
-use crate::host::netns::{self, Namespaces};
+use crate::host::netns::{self, Namespace, Namespaces, NetnsError};
 use crate::host::owners::{self, Holders};
 use crate::host::unix_path::names::Names;
 use crate::host::unix_path::{Place, View};
 use crate::host::unix_sockets::{self, Listed};
-use crate::host::visit::Visit;
+use crate::host::visit::{Visit, VisitError};
 
 mod candidates;
 
@@ -63,7 +63,7 @@ pub fn facts(namespaces: &Namespaces, worker: &Worker, path: &[u8]) -> UnixFacts
     let meant = if bound.iter().any(Listed::serves) {
         Vec::new()
     } else {
-        candidates::like(path, worker.netns, others)
+        candidates::like(path, worker.netns, others, place.is_some())
     };
     describe(&mut facts, namespaces, bound, meant, path, view.as_ref());
     facts
@@ -100,11 +100,6 @@ fn describe(
 ) {
     let inodes: HashSet<u64> = bound.iter().chain(&meant).map(|s| s.inode).collect();
     let holders = owners::holders(&inodes, &[], BUDGET).unwrap_or_default();
-    if !holders.complete {
-        facts
-            .unread
-            .push("who holds the sockets: not all processes could be searched".to_owned());
-    }
     facts.somaxconn = bound
         .iter()
         .find(|socket| socket.listening)
@@ -158,6 +153,15 @@ fn somaxconn(namespaces: &Namespaces, netns: Netns) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// One that has vanished since it was found has no sockets any more.
+fn read(namespace: &Namespace) -> Result<Vec<Listed>, String> {
+    let mut visit = match Visit::to(namespace) {
+        Err(VisitError::Namespace(NetnsError::Vanished(_))) => return Ok(Vec::new()),
+        visit => visit.map_err(|error| error.to_string())?,
+    };
+    unix_sockets::bound(&mut visit).map_err(|error| error.to_string())
+}
+
 /// Sockets with a path are found from every network namespace (`unix_find_socket_byinode`), and
 /// listed in that of their making alone.
 struct Search<'a> {
@@ -179,16 +183,9 @@ impl Search<'_> {
                 .push(format!("network namespace {} is not known", self.own));
         }
         for namespace in own.into_iter().chain(others) {
-            let read = Visit::to(namespace)
-                .map_err(|error| error.to_string())
-                .and_then(|mut visit| {
-                    unix_sockets::bound(&mut visit).map_err(|error| error.to_string())
-                });
-            match read {
+            match read(namespace) {
                 Ok(listed) => self.listed.extend(listed),
-                Err(error) => self
-                    .unread
-                    .push(format!("Unix sockets of {}: {error}", namespace.inode)),
+                Err(error) => self.unread.push(format!("Unix sockets: {error}")),
             }
             if self.listed.iter().any(&found) {
                 return;

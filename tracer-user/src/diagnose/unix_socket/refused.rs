@@ -181,6 +181,10 @@ fn told(subject: &Subject<'_>, finding: Finding) -> Finding {
         .bound
         .iter()
         .fold(finding, |finding, socket| finding.because(state(socket)));
+    let unowned = facts.bound.iter().any(|socket| socket.owners.is_empty());
+    let finding = finding.when(unowned, |finding| {
+        finding.missing("who holds that socket: no process that could be searched does")
+    });
     if facts.bound.is_empty() && subject.file().is_some() {
         return finding
             .because("no socket of any network namespace of this host is bound to that file");

@@ -9,6 +9,9 @@ use crate::host::unix_path::View;
 use crate::host::unix_path::mounts::Mounts;
 use crate::host::unix_sockets::Listed;
 
+/// Likeness of a file of the same name in another directory.
+const SAME_NAME: u32 = 2;
+
 /// So many are told.
 const MOST: usize = 5;
 
@@ -16,11 +19,14 @@ const MOST: usize = 5;
 const LETTERS_A_MISTAKE: usize = 5;
 
 /// Of sockets that stand elsewhere, those whose name is like the dialled one, the likest first.
-pub(super) fn like(path: &[u8], own: Netns, sockets: Vec<Listed>) -> Vec<Listed> {
+/// Where there is a file at the path, one of the same name in another directory serves
+/// something else.
+pub(super) fn like(path: &[u8], own: Netns, sockets: Vec<Listed>, exists: bool) -> Vec<Listed> {
     let mut ranked: Vec<(u32, Listed)> = sockets
         .into_iter()
         .filter(Listed::serves)
         .filter_map(|socket| Some((likeness(path, own, &socket)?, socket)))
+        .filter(|(likeness, _)| !exists || *likeness != SAME_NAME)
         .collect();
     ranked.sort_by(|(a, one), (b, other)| (a, &one.name).cmp(&(b, &other.name)));
     ranked.truncate(MOST);
@@ -92,7 +98,7 @@ fn likeness(path: &[u8], own: Netns, socket: &Listed) -> Option<u32> {
         return (same && socket.netns == own).then_some(1);
     }
     if file_name(name) == file_name(path) {
-        return Some(2);
+        return Some(SAME_NAME);
     }
     let together = directory(name) == directory(path);
     (together && similar(file_name(name), file_name(path))).then_some(3)
