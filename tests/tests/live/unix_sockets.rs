@@ -652,7 +652,7 @@ fn an_upstream_of_the_stream_module_is_explained() -> Result<()> {
     let mut scene = Scene::new(&host, place.here.clone(), &config)?;
     place
         .here
-        .inside(|| Ok(drop(std::net::TcpStream::connect("127.0.0.1:19900")?)))?;
+        .inside(|| std::net::TcpStream::connect("127.0.0.1:19900").context("refused"))?;
     let failure = scene.tracer.failure(SOON, |failure| {
         failure.upstream.address.as_deref() == Some(&address)
     })?;
