@@ -321,6 +321,9 @@ impl Survey {
             ended.attempt.upstream_server = attribution.server;
             ended.attempt.connect_timeout_ms = attribution.connect_timeout_ms;
         }
+        if self.unix.is_stirred() && matches!(ended.attempt.dialled, Some(Endpoint::Unix(_))) {
+            self.watch_unix();
+        }
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
         if let (Some(unix), Some(Endpoint::Unix(path))) = (&mut host.unix, &ended.attempt.dialled) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -153,8 +154,23 @@ fn guard(path: &Path, guard: &Guard) {
     }
 }
 
+/// Makes what stands at the end of the path, and gives what must stay open for it.
+fn make(file: &Path, end: End) -> Option<OwnedFd> {
+    match end {
+        End::Listener | End::Slash => return Some(UnixListener::bind(file).expect("bound").into()),
+        End::Datagram => return Some(UnixDatagram::bind(file).expect("bound").into()),
+        End::Stale => drop(UnixListener::bind(file).expect("bound")),
+        End::File => fs::write(file, "").expect("written"),
+        End::Fifo => nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRWXU).expect("a fifo"),
+        End::Directory => fs::create_dir(file).expect("created"),
+        End::Loop => symlink("end", file).expect("a link"),
+        End::Nothing => {}
+    }
+    None
+}
+
 /// Builds the tree below `root`, and gives the path to dial with what must stay open.
-fn build(root: &Path, tree: &Tree) -> (PathBuf, Box<dyn std::any::Any>) {
+fn build(root: &Path, tree: &Tree) -> (PathBuf, Option<OwnedFd>) {
     let mut real = vec![root.to_owned()];
     for index in 0..tree.directories.len() {
         let path = real[index].join(format!("d{index}"));
@@ -163,21 +179,7 @@ fn build(root: &Path, tree: &Tree) -> (PathBuf, Box<dyn std::any::Any>) {
     }
     let place = real[tree.directories.len()].clone();
     let file = place.join("end");
-    let held: Box<dyn std::any::Any> = match tree.end {
-        End::Listener | End::Slash => Box::new(UnixListener::bind(&file).expect("bound")),
-        End::Stale => {
-            drop(UnixListener::bind(&file).expect("bound"));
-            Box::new(())
-        }
-        End::Datagram => Box::new(UnixDatagram::bind(&file).expect("bound")),
-        End::File => Box::new(fs::write(&file, "").expect("written")),
-        End::Fifo => {
-            Box::new(nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).expect("a fifo"))
-        }
-        End::Directory => Box::new(fs::create_dir(&file).expect("created")),
-        End::Loop => Box::new(symlink("end", &file).expect("a link")),
-        End::Nothing => Box::new(()),
-    };
+    let held = make(&file, tree.end);
     if !matches!(tree.end, End::Nothing | End::Loop) {
         guard(&file, &tree.of_end);
     }

@@ -137,7 +137,12 @@ impl Host {
     }
 
     fn unix(&self, worker: &Worker, path: &[u8], attempt: &Attempt) -> UnixFacts {
-        let mut facts = unix::facts(&self.namespaces, worker, path);
+        let mut facts = unix::facts(
+            &self.namespaces,
+            worker,
+            path,
+            &self.unix_listeners.owners(),
+        );
         let served = facts
             .bound
             .iter()

@@ -16,13 +16,14 @@ mod candidates;
 
 /// How long sockets may be looked for in the network namespaces of the host, and how long for
 /// those who hold them.
-const BUDGET: Duration = Duration::from_millis(50);
+const BUDGET: Duration = Duration::from_millis(100);
 
 /// So many processes are named for one socket.
 const OWNERS: usize = 16;
 
-/// Gathers what bears on a dialled path or abstract name.
-pub fn facts(namespaces: &Namespaces, worker: &Worker, path: &[u8]) -> UnixFacts {
+/// Gathers what bears on a dialled path or abstract name. Those in `known` are the first to be
+/// searched for the sockets that they hold.
+pub fn facts(namespaces: &Namespaces, worker: &Worker, path: &[u8], known: &[u32]) -> UnixFacts {
     let mut facts = UnixFacts::default();
     let view = View::of_process(worker.pid)
         .map_err(|error| {
@@ -65,7 +66,17 @@ pub fn facts(namespaces: &Namespaces, worker: &Worker, path: &[u8]) -> UnixFacts
     } else {
         candidates::like(path, worker.netns, others, place.is_some())
     };
-    describe(&mut facts, namespaces, bound, meant, path, view.as_ref());
+    let inodes: HashSet<u64> = bound.iter().chain(&meant).map(|s| s.inode).collect();
+    let holders = owners::holders(&inodes, known, BUDGET).unwrap_or_default();
+    describe(&mut facts, namespaces, &holders, bound);
+    facts.candidates = meant
+        .into_iter()
+        .filter_map(|listed| {
+            let relation = candidates::relation(&listed, path, view.as_ref(), &holders)?;
+            let socket = described(listed, &holders);
+            Some(UnixCandidate { socket, relation })
+        })
+        .collect();
     facts
 }
 
@@ -90,31 +101,14 @@ fn belongs(socket: &Listed, path: &[u8], place: Option<&Place>, netns: Netns) ->
     }
 }
 
-fn describe(
-    facts: &mut UnixFacts,
-    namespaces: &Namespaces,
-    bound: Vec<Listed>,
-    meant: Vec<Listed>,
-    path: &[u8],
-    view: Option<&View>,
-) {
-    let inodes: HashSet<u64> = bound.iter().chain(&meant).map(|s| s.inode).collect();
-    let holders = owners::holders(&inodes, &[], BUDGET).unwrap_or_default();
+fn describe(facts: &mut UnixFacts, namespaces: &Namespaces, holders: &Holders, bound: Vec<Listed>) {
     facts.somaxconn = bound
         .iter()
         .find(|socket| socket.listening)
         .and_then(|socket| somaxconn(namespaces, socket.netns));
     facts.bound = bound
         .into_iter()
-        .map(|socket| described(socket, &holders))
-        .collect();
-    facts.candidates = meant
-        .into_iter()
-        .filter_map(|listed| {
-            let relation = candidates::relation(&listed, path, view, &holders)?;
-            let socket = described(listed, &holders);
-            Some(UnixCandidate { socket, relation })
-        })
+        .map(|socket| described(socket, holders))
         .collect();
 }
 

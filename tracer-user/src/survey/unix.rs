@@ -17,12 +17,19 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct UnixWatch {
     since: Option<Instant>,
+    /// Owners whose ends the kernel is to report.
+    announced: Vec<u32>,
 }
 
 impl UnixWatch {
     /// Something changed.
     pub fn stir(&mut self) {
         self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// There is something to look at.
+    pub fn is_stirred(&self) -> bool {
+        self.since.is_some()
     }
 
     /// How long to wait before the next look.
@@ -35,9 +42,10 @@ impl UnixWatch {
 impl Survey {
     /// Looks who listens on the Unix sockets that are dialled.
     pub(super) fn look_at_unix(&mut self) -> Vec<Answer> {
-        let before = self.host.unix_listeners.owners();
         self.watch_unix();
-        let mut new = self.host.unix_listeners.owners();
+        let owners = self.host.unix_listeners.owners();
+        let before = std::mem::replace(&mut self.unix.announced, owners);
+        let mut new = self.unix.announced.clone();
         new.retain(|pid| !before.contains(pid));
         if new.is_empty() {
             return Vec::new();

@@ -12,6 +12,18 @@ use crate::host::unix_sockets::Listed;
 /// Likeness of a file of the same name in another directory.
 const SAME_NAME: u32 = 2;
 
+/// Directories that many programs have theirs in.
+const SHARED: [&[u8]; 8] = [
+    b"/run",
+    b"/tmp",
+    b"/var/tmp",
+    b"/var/lib",
+    b"/var/www",
+    b"/srv",
+    b"/opt",
+    b"/home",
+];
+
 /// So many are told.
 const MOST: usize = 5;
 
@@ -97,7 +109,7 @@ fn likeness(path: &[u8], own: Netns, socket: &Listed) -> Option<u32> {
         let same = path.first() == Some(&b'@') && name[1..] == path[1..];
         return (same && socket.netns == own).then_some(1);
     }
-    if file_name(name) == file_name(path) {
+    if file_name(name) == file_name(path) && related(directory(name), directory(path)) {
         return Some(SAME_NAME);
     }
     let together = directory(name) == directory(path);
@@ -123,6 +135,23 @@ fn bare(name: &str) -> &str {
 
 fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
+/// Whether one program may have a socket in either directory: `/run/app` and `/tmp`, `/run/php`
+/// and `/run/php-fpm`; not the directories of two applications.
+fn related(one: &[u8], other: &[u8]) -> bool {
+    let (one, other) = (below(one), below(other));
+    let nested = one.contains(&b'/') || other.contains(&b'/');
+    let prefixed = one.starts_with(other) || other.starts_with(one);
+    one.is_empty() || other.is_empty() || one == other || !nested && prefixed
+}
+
+/// The part of a directory that belongs to one program.
+fn below(directory: &[u8]) -> &[u8] {
+    SHARED
+        .iter()
+        .find_map(|shared| directory.strip_prefix(*shared))
+        .map_or(directory, |rest| rest.strip_prefix(b"/").unwrap_or(rest))
 }
 
 /// `/var/run` is `/run` wherever systemd is.
@@ -153,6 +182,25 @@ mod tests {
         assert!(!similar(b"redis.sock", b"php8.2-fpm.sock"));
         assert!(!similar(b"app.sock", b"api.sock"));
         assert!(!similar(b"a.sock", b"zz.sock"));
+    }
+
+    #[test]
+    fn directories_of_two_applications_are_not_related() {
+        for (one, other) in [
+            (&b"/run"[..], &b"/run/app"[..]),
+            (b"/tmp", b"/run/app"),
+            (b"/run/php", b"/run/php-fpm"),
+            (b"/srv/app", b"/run/app"),
+        ] {
+            assert!(related(one, other) && related(other, one));
+        }
+        for (one, other) in [
+            (&b"/srv/one"[..], &b"/srv/two"[..]),
+            (b"/tmp/lab/a", b"/tmp/lab/b/c"),
+            (b"/tmp/lab/a", b"/tmp/lab/b"),
+        ] {
+            assert!(!related(one, other) && !related(other, one));
+        }
     }
 
     #[test]
