@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::*;
-use crate::case::RefusedBy;
+use crate::case::{Access, FileKind, RefusedBy, WalkEnd};
 
 fn walk(path: &Path) -> Walked {
     let view = View::of_process(std::process::id()).expect("a view");
