@@ -250,6 +250,7 @@ impl Survey {
             What::ListenCalled { pid } => {
                 self.facts.forget();
                 self.deaths.forget(pid, at);
+                self.host.unix_listeners.called(pid);
                 self.unix.stir();
             }
             What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {

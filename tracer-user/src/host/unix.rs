@@ -14,9 +14,11 @@ use crate::host::visit::{Visit, VisitError};
 
 mod candidates;
 
-/// How long sockets may be looked for in the network namespaces of the host, and how long for
-/// those who hold them.
+/// How long sockets may be looked for in the network namespaces of the host.
 const BUDGET: Duration = Duration::from_millis(100);
+
+/// How long those may be looked for who hold them.
+const HOLDERS_BUDGET: Duration = Duration::from_millis(250);
 
 /// So many processes are named for one socket.
 const OWNERS: usize = 16;
@@ -67,7 +69,7 @@ pub fn facts(namespaces: &Namespaces, worker: &Worker, path: &[u8], known: &[u32
         candidates::like(path, worker.netns, others, place.is_some())
     };
     let inodes: HashSet<u64> = bound.iter().chain(&meant).map(|s| s.inode).collect();
-    let holders = owners::holders(&inodes, known, BUDGET).unwrap_or_default();
+    let holders = owners::holders(&inodes, known, HOLDERS_BUDGET).unwrap_or_default();
     describe(&mut facts, namespaces, &holders, bound);
     facts.candidates = meant
         .into_iter()

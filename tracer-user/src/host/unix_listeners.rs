@@ -19,13 +19,18 @@ use crate::host::visit::Visit;
 /// So many paths are watched; more than any configuration is seen to have.
 const MOST: usize = 4096;
 
-/// How long holders may be looked for at a time.
-const BUDGET: Duration = Duration::from_millis(60);
+/// How long the holders of new listeners may be looked for at a time.
+const BUDGET: Duration = Duration::from_millis(250);
+
+/// So many processes that called `listen()` are remembered between two looks.
+const CALLERS: usize = 256;
 
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct UnixListeners {
     watched: HashMap<(RootId, Vec<u8>), Watched>,
+    /// Processes that called `listen()` since the last look.
+    callers: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -82,11 +87,20 @@ impl UnixListeners {
         pids
     }
 
+    /// A process called `listen()`: it is the first to be asked who holds a new listener.
+    pub fn called(&mut self, pid: u32) {
+        if self.callers.len() < CALLERS && !self.callers.contains(&pid) {
+            self.callers.push(pid);
+        }
+    }
+
     /// Looks who listens now.
     pub fn look(&mut self, namespaces: &Namespaces, now: KernelTime) {
+        let mut first = std::mem::take(&mut self.callers);
         if self.is_empty() {
             return;
         }
+        first.extend(self.owners());
         let listed = listening(namespaces);
         let found = self.found(&listed);
         let unknown: HashSet<u64> = found
@@ -94,7 +108,7 @@ impl UnixListeners {
             .filter(|(key, socket)| !self.knows(key, socket))
             .map(|(_, socket)| socket.inode)
             .collect();
-        let holders = owners::holders(&unknown, &self.owners(), BUDGET).unwrap_or_default();
+        let holders = owners::holders(&unknown, &first, BUDGET).unwrap_or_default();
         for (key, socket) in found {
             if let Some(watched) = self.watched.get_mut(&key) {
                 watched.note(socket, &holders, now);
