@@ -37,9 +37,10 @@ pub mod kind {
     pub const CLIENT_CLOSED: u16 = 18;
     pub const SOCKET_CLOSED: u16 = 19;
     pub const NEIGHBOUR_DROPPED: u16 = 20;
+    pub const LISTEN_CALLED: u16 = 21;
     /// One past the last: the length of the array of losses, whose index 0 counts map entries
     /// that found no room.
-    pub const COUNT: u16 = 21;
+    pub const COUNT: u16 = 22;
 }
 
 /// Frames of the kernel's stack that a record keeps, the innermost first.
@@ -329,6 +330,12 @@ wire! {
     pub struct SocketClosed {
         pub header: Header,
         pub socket: u64,
+    }
+
+    /// A process called `listen()`, on a socket of whatever family.
+    pub struct ListenCalled {
+        pub header: Header,
+        pub task: Task,
     }
 
     /// Begins a record of an error-log line; the text follows.

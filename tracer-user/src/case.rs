@@ -11,6 +11,7 @@ mod packet_filter;
 mod policy;
 mod programs;
 mod queues;
+mod unix;
 
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
@@ -18,6 +19,10 @@ pub use packet_filter::{
 pub use policy::{Denial, Module, Policies};
 pub use programs::{AttachedProgram, ProgramPlace};
 pub use queues::Waiting;
+pub use unix::{
+    Access, Credentials, EndedUnixListener, FileKind, Mapped, Refusal, RefusedBy, Relation,
+    SocketKind, Step, UnixCandidate, UnixFacts, UnixSocket, Walk, WalkEnd,
+};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
 pub type KernelTime = u64;
@@ -273,6 +278,9 @@ pub struct HostFacts {
     /// Names of the interfaces on which packets of the attempt were dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
+    /// About a Unix socket that was dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix: Option<UnixFacts>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

@@ -118,6 +118,8 @@ fn conclude(case: &Case, finding: Finding) -> Diagnosis {
         ended: finding.ended,
         candidates: finding.candidates,
         rule: finding.rule,
+        unix_listener: finding.unix_listener,
+        unix_candidates: finding.unix_candidates,
         translated_to: addresses::translated_to(case),
     }
 }

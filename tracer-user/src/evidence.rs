@@ -150,6 +150,10 @@ pub enum What {
     Executed {
         pid: u32,
     },
+    /// Of whatever family the socket is.
+    ListenCalled {
+        pid: u32,
+    },
     SocketFailed {
         thread: Thread,
         errno: i32,
@@ -262,6 +266,9 @@ impl Evidence {
                 child: record.child,
             },
             Record::Executed(record) => What::Executed {
+                pid: record.task.tgid,
+            },
+            Record::ListenCalled(record) => What::ListenCalled {
                 pid: record.task.tgid,
             },
             Record::SocketFailed(record) => What::SocketFailed {

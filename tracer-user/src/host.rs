@@ -32,5 +32,9 @@ pub mod sockets;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod unix;
+pub mod unix_listeners;
+pub mod unix_path;
+pub mod unix_sockets;
 pub mod visit;
 pub mod waiting;

@@ -162,6 +162,12 @@ pub const OBSERVATIONS: &[Observation] = &[
         candidates: &[Candidate::Raw("sched_process_exit")],
     },
     Observation {
+        name: "listen-return",
+        cost: "how a listener on a Unix socket ended is known only where it was there for some seconds",
+        essential: false,
+        candidates: &[syscall("sys_exit_listen")],
+    },
+    Observation {
         name: "process-fork",
         cost: "the first failures of new workers are missed",
         essential: false,

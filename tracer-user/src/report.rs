@@ -33,11 +33,8 @@ pub fn failure(
         attempt: attempt(case, diagnosis),
         verdict: harmless(&diagnosis.verdict),
         rule: diagnosis.rule.clone(),
-        listener: diagnosis
-            .listener
-            .as_ref()
-            .map(|socket| listener(socket, diagnosis, &case.coverage)),
-        candidates: diagnosis.candidates.iter().map(candidate).collect(),
+        listener: place(diagnosis).map(|socket| listener(socket, diagnosis, &case.coverage)),
+        candidates: places(diagnosis).into_iter().map(candidate).collect(),
         request: case.log.as_ref().map(request),
     }
 }
@@ -93,10 +90,15 @@ pub fn recovery(recovered: Recovered, at: KernelTime, coverage: &Coverage, host:
 pub fn endpoint_text(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Inet(address) => address.to_string(),
-        Endpoint::Unix(path) => match path.split_first() {
-            Some((0, name)) => format!("unix:@{}", text_of_bytes(name)),
-            _ => format!("unix:{}", text_of_bytes(path)),
-        },
+        Endpoint::Unix(path) => unix_text(path),
+    }
+}
+
+/// The name of a Unix socket, as [`endpoint_text`] has it.
+pub fn unix_text(name: &[u8]) -> String {
+    match name.split_first() {
+        Some((0, name)) => format!("unix:@{}", text_of_bytes(name)),
+        _ => format!("unix:{}", text_of_bytes(name)),
     }
 }
 
@@ -168,10 +170,52 @@ fn remote(attempt: &case::Attempt) -> Option<SocketAddr> {
     })
 }
 
-fn listener(socket: &case::Listener, diagnosis: &Diagnosis, coverage: &Coverage) -> Listener {
-    let owner = socket.owners.first();
+/// What a listener on TCP and one on a Unix socket have in common.
+struct Place<'a> {
+    address: String,
+    netns: case::Netns,
+    owner: Option<&'a case::Process>,
+}
+
+impl<'a> From<&'a case::Listener> for Place<'a> {
+    fn from(listener: &'a case::Listener) -> Self {
+        Self {
+            address: listener.address.to_string(),
+            netns: listener.netns,
+            owner: listener.owners.first(),
+        }
+    }
+}
+
+impl<'a> From<&'a case::UnixSocket> for Place<'a> {
+    fn from(socket: &'a case::UnixSocket) -> Self {
+        Self {
+            address: unix_text(&socket.name),
+            netns: socket.netns,
+            owner: socket.owners.first(),
+        }
+    }
+}
+
+fn place(diagnosis: &Diagnosis) -> Option<Place<'_>> {
+    let unix = || diagnosis.unix_listener.as_ref().map(Place::from);
+    diagnosis.listener.as_ref().map(Place::from).or_else(unix)
+}
+
+fn places(diagnosis: &Diagnosis) -> Vec<Place<'_>> {
+    let unix = diagnosis.unix_candidates.iter().map(Place::from);
+    diagnosis
+        .candidates
+        .iter()
+        .map(Place::from)
+        .chain(unix)
+        .collect()
+}
+
+fn listener(socket: Place<'_>, diagnosis: &Diagnosis, coverage: &Coverage) -> Listener {
+    let owner = socket.owner;
     Listener {
-        address: socket.address.to_string(),
+        address: socket.address,
         pid: owner.map(|process| process.pid),
         comm: owner.map(|process| process.comm.clone()),
         exe: owner.and_then(|process| process.exe.clone()),
@@ -214,10 +258,10 @@ fn ended(at: KernelTime, death: &Death, coverage: &Coverage) -> Ended {
     ended
 }
 
-fn candidate(socket: &case::Listener) -> Candidate {
-    let owner = socket.owners.first();
+fn candidate(socket: Place<'_>) -> Candidate {
+    let owner = socket.owner;
     Candidate {
-        address: socket.address.to_string(),
+        address: socket.address,
         pid: owner.map(|process| process.pid),
         comm: owner.map(|process| process.comm.clone()),
         exe: owner.and_then(|process| process.exe.clone()),

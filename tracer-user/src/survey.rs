@@ -9,8 +9,12 @@ mod filters;
 mod nginxes;
 mod surveyor;
 mod suspects;
+mod unix;
 
-use std::{sync::mpsc::Receiver, time::Duration};
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::Duration,
+};
 
 use tokio::sync::mpsc::Sender;
 
@@ -36,6 +40,7 @@ use facts::Facts;
 use filters::Filters;
 use nginxes::Nginxes;
 pub use surveyor::Surveyor;
+use unix::UnixWatch;
 
 /// How long the first look for the owners of listeners may take.
 const FIRST_LOOK: Duration = Duration::from_millis(60);
@@ -61,6 +66,8 @@ pub enum Answer {
     NoUpstream,
     /// Processes of nginx to observe from now on.
     Follow(Vec<u32>),
+    /// Processes that hold listeners, whose ends are to be reported.
+    WatchOwners(Vec<u32>),
     /// Processes that turned out to be no nginx.
     Unfollow(Vec<u32>),
     /// Network namespaces in which workers run, after they changed.
@@ -83,6 +90,7 @@ pub struct Survey {
     nginxes: Nginxes,
     facts: Facts,
     filters: Filters,
+    unix: UnixWatch,
     /// What could not be seen, in words.
     pub limits: Vec<String>,
 }
@@ -100,14 +108,17 @@ impl Survey {
         if !census.owners_complete {
             limits.push("not all processes could be searched for the sockets they hold".to_owned());
         }
-        Ok(Self {
+        let mut survey = Self {
             host,
             deaths: Deaths::default(),
             nginxes: Nginxes::new(only),
             facts: Facts::default(),
             filters: Filters::default(),
+            unix: UnixWatch::default(),
             limits,
-        })
+        };
+        survey.watch_unix();
+        Ok(survey)
     }
 
     /// The processes of nginx that are to be observed.
@@ -137,6 +148,7 @@ impl Survey {
             .flat_map(|namespace| self.host.listeners.in_namespace(namespace.inode))
             .flat_map(|listener| listener.owners)
             .map(|owner| owner.pid)
+            .chain(self.host.unix_listeners.owners())
             .collect();
         pids.sort_unstable();
         pids.dedup();
@@ -150,8 +162,18 @@ impl Survey {
 
     fn run(mut self, tasks: &Receiver<Task>, answers: &Sender<Answer>) {
         self.nginxes.warm_up();
-        while let Ok(task) = tasks.recv() {
-            for answer in self.work(task) {
+        loop {
+            let answered = match tasks.recv_timeout(self.unix.due()) {
+                Ok(task) => self.work(task),
+                Err(RecvTimeoutError::Timeout) => self.look_at_unix(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let due = if self.unix.due().is_zero() {
+                self.look_at_unix()
+            } else {
+                Vec::new()
+            };
+            for answer in answered.into_iter().chain(due) {
                 if answers.blocking_send(answer).is_err() {
                     return;
                 }
@@ -183,6 +205,7 @@ impl Survey {
         let before = self.nginxes.observed();
         let spaces = self.nginxes.namespaces();
         self.nginxes.look_around();
+        self.unix.stir();
         let mut answers = Vec::new();
         let new: Vec<u32> = self
             .nginxes
@@ -212,6 +235,10 @@ impl Survey {
                 self.host
                     .listeners
                     .process_exited(pid, &death, signalled, at);
+                if self.host.unix_listeners.process_exited(pid, &death, at) {
+                    self.facts.forget();
+                    self.unix.stir();
+                }
                 if self.nginxes.is_known(pid) {
                     return self.look_around();
                 }
@@ -222,9 +249,18 @@ impl Survey {
                 signal,
             } => self.deaths.signalled(target, signal, sender, at),
             What::OomVictim { pid } => self.deaths.chosen_by_oom(pid, at),
-            What::Forked { parent, child } => self.nginxes.forked(parent, child),
             What::Dropped { netns, .. } | What::IcmpSent { netns, .. } => {
                 self.filters.look(&self.host, netns);
+            }
+            What::Forked { parent, child } => {
+                self.nginxes.forked(parent, child);
+                self.unix.stir();
+            }
+            What::ListenCalled { pid } => {
+                self.facts.forget();
+                self.deaths.forget(pid, at);
+                self.host.unix_listeners.called(pid);
+                self.unix.stir();
             }
             What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {
                 return vec![Answer::Unfollow(vec![pid])];
@@ -299,6 +335,9 @@ impl Survey {
             ended.attempt.upstream_server = attribution.server;
             ended.attempt.connect_timeout_ms = attribution.connect_timeout_ms;
         }
+        if self.unix.is_stirred() && matches!(ended.attempt.dialled, Some(Endpoint::Unix(_))) {
+            self.watch_unix();
+        }
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
         host.filterings = self
@@ -307,6 +346,12 @@ impl Survey {
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
             host.entrances = filters::entrances(&self.host, &host.filterings);
+        }
+        if let (Some(unix), Some(Endpoint::Unix(path))) = (&mut host.unix, &ended.attempt.dialled) {
+            unix::leave_out_configured(unix, path, &configured);
+            let dialled = [path.clone()].into_iter();
+            let _ = self.host.unix_listeners.watch(worker.pid, dialled);
+            self.unix.stir();
         }
         let case = Case {
             worker,

@@ -220,6 +220,7 @@ impl Trace {
             | What::SignalSent { .. }
             | What::OomVictim { .. }
             | What::Forked { .. }
+            | What::ListenCalled { .. }
             | What::Executed { .. } => {
                 self.followers.host_changed();
                 self.surveyor.ask(Task::Note(Box::new(evidence)));
@@ -310,6 +311,7 @@ impl Trace {
             Answer::NoUpstream => {}
             Answer::Follow(pids) => self.probes.follow(&pids)?,
             Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
+            Answer::WatchOwners(pids) => self.probes.watch_owners(&pids)?,
             Answer::Namespaces(namespaces) => self.icmp.listen_in(&namespaces),
         }
         Ok(())

@@ -17,6 +17,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
+use whyrefused_tests::unix_backend;
 use whyrefused_tests::wire::{Answer, FarEnd};
 
 #[derive(Parser)]
@@ -30,6 +31,8 @@ struct Arguments {
 enum Kind {
     /// Listen and answer HTTP. Orders: exit N, segv, abort, eat, close, stop.
     Tcp(Tcp),
+    /// Bind a Unix socket. Orders: exit N, close, shut, unlink, stop.
+    Unix(unix_backend::Options),
     /// Bind a UDP socket.
     Udp { address: SocketAddr },
     /// Play the machines at the far end of a tap device.
@@ -68,6 +71,7 @@ struct Wire {
 fn main() -> Result<()> {
     match Arguments::parse().kind {
         Kind::Tcp(options) => serve(&options),
+        Kind::Unix(options) => unix_backend::serve(&options),
         Kind::Udp { address } => {
             let socket = UdpSocket::bind(address)?;
             say("ready")?;

@@ -40,6 +40,8 @@ pub struct Upstream {
     pub lines: String,
     /// Further lines of the location, such as `proxy_bind 127.0.0.3;`.
     pub location: String,
+    /// The directive that passes to it, up to its name: `proxy_pass http://`.
+    pub pass: &'static str,
 }
 
 impl Upstream {
@@ -49,6 +51,7 @@ impl Upstream {
             servers: vec![server.to_owned()],
             lines: String::new(),
             location: String::new(),
+            pass: "proxy_pass http://",
         }
     }
 
@@ -62,6 +65,13 @@ impl Upstream {
     #[must_use]
     pub fn with(mut self, lines: &str) -> Self {
         self.lines += lines;
+        self
+    }
+
+    /// Passes to it by another directive, such as `fastcgi_pass `.
+    #[must_use]
+    pub fn by(mut self, pass: &'static str) -> Self {
+        self.pass = pass;
         self
     }
 
@@ -104,7 +114,7 @@ impl Config {
 
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         let text = self.text(&directory.to_string_lossy())?;
-        Ok(fs::write(super::config_path(directory), text)?)
+        Ok(fs::write(super::config_path(directory), bytes(&text))?)
     }
 
     fn text(&self, directory: &str) -> Result<String> {
@@ -144,15 +154,30 @@ http {{
             text,
             "  server {{\n    listen {door};\n    server_name lab.test;\n    location = /ready {{ return 204; }}\n"
         )?;
-        for Upstream { name, location, .. } in &self.upstreams {
-            writeln!(
-                text,
-                "    location /{name}/ {{ proxy_pass http://{name}; {location} }}"
-            )?;
+        for Upstream {
+            name,
+            location,
+            pass,
+            ..
+        } in &self.upstreams
+        {
+            writeln!(text, "    location /{name}/ {{ {pass}{name}; {location} }}")?;
         }
         text.push_str("  }\n}\n");
         Ok(text)
     }
+}
+
+/// The text with `\xff`, as events show it, as the byte that is no UTF-8.
+fn bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (index, part) in text.split("\\xff").enumerate() {
+        if index > 0 {
+            bytes.push(0xff);
+        }
+        bytes.extend(part.bytes());
+    }
+    bytes
 }
 
 fn write_upstream(text: &mut String, upstream: &Upstream) -> Result<()> {

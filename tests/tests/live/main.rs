@@ -52,4 +52,5 @@ mod remote;
 mod requests;
 mod routes;
 mod timing;
+mod unix_sockets;
 mod workers;

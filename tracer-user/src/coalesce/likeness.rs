@@ -35,6 +35,11 @@ pub fn hash_diagnosis(diagnosis: &Diagnosis, hasher: &mut impl Hasher) {
         let owner = listener.owners.first().map(|process| process.pid);
         (listener.address, listener.netns, owner).hash(hasher);
     }
+    let sockets = diagnosis.unix_listener.iter();
+    for socket in sockets.chain(&diagnosis.unix_candidates) {
+        let owner = socket.owners.first().map(|process| process.pid);
+        (&socket.name, socket.netns, owner).hash(hasher);
+    }
     if let Some((at, death)) = &diagnosis.ended {
         let how = match death {
             Death::Closed => (0, 0),

@@ -3,6 +3,7 @@
 mod facts;
 mod filters;
 mod host;
+mod unix;
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 
 use self::facts::{any_address, any_errno, any_observed, any_time};
 use self::host::any_host;
+use self::unix::any_unix;
 use crate::case::*;
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::{diagnose, example};
@@ -66,14 +68,27 @@ fn any_case() -> BoxedStrategy<Case> {
         any_ending(),
         of(any::<u64>()),
     );
+    let unix_errno = prop::sample::select(vec![
+        libc::ENOENT,
+        libc::EACCES,
+        libc::EPERM,
+        libc::EROFS,
+        libc::ECONNREFUSED,
+        libc::EPROTOTYPE,
+        libc::EAGAIN,
+        libc::ENOTDIR,
+        libc::ELOOP,
+    ]);
+    let unix = of((any_unix(), unix_errno));
     (
         attempt.boxed(),
         vec(any_observed(), 0..6),
         any_host(),
         of(any_log()),
         any_coverage(),
+        unix,
     )
-        .prop_map(|(attempt, timeline, host, log, coverage)| {
+        .prop_map(|(attempt, timeline, mut host, log, coverage, unix)| {
             let mut case = example::case("127.0.0.1:9101", attempt.6);
             case.attempt.dialled = attempt.0;
             case.attempt.local = attempt.1;
@@ -82,6 +97,14 @@ fn any_case() -> BoxedStrategy<Case> {
             case.attempt.started = attempt.4;
             case.attempt.ended = attempt.5;
             case.attempt.connect_timeout_ms = attempt.7;
+            if let (Some((facts, errno)), Some(Endpoint::Unix(_))) = (unix, &case.attempt.dialled) {
+                host.unix = Some(facts);
+                case.attempt.family = Family::Unix;
+                case.attempt.ending = Ending::ConnectFailed {
+                    errno,
+                    reached_syn_sent: false,
+                };
+            }
             Case {
                 timeline,
                 host,
@@ -96,7 +119,7 @@ fn any_case() -> BoxedStrategy<Case> {
 fn any_endpoint() -> BoxedStrategy<Option<Endpoint>> {
     prop_oneof![
         6 => any_address().prop_map(|address| Some(Endpoint::Inet(address))),
-        1 => vec(any::<u8>(), 0..12).prop_map(|path| Some(Endpoint::Unix(path))),
+        3 => vec(any::<u8>(), 0..12).prop_map(|path| Some(Endpoint::Unix(path))),
         1 => Just(None),
     ]
     .boxed()

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::case::{Case, Hook, KernelTime, Listener, Netns, Process};
+use crate::escape::text_of_bytes;
 
 /// The symbolic name of an error number, such as `ECONNREFUSED`.
 pub(super) fn errno_name(errno: i32) -> String {
@@ -112,8 +113,8 @@ pub(super) fn dialled(case: &Case) -> String {
 /// A path for people; abstract names get the `@` that `ss` shows.
 pub(super) fn unix_path(path: &[u8]) -> String {
     match path.split_first() {
-        Some((0, name)) => format!("unix:@{}", String::from_utf8_lossy(name)),
-        _ => format!("unix:{}", String::from_utf8_lossy(path)),
+        Some((0, name)) => format!("unix:@{}", text_of_bytes(name)),
+        _ => format!("unix:{}", text_of_bytes(path)),
     }
 }
 

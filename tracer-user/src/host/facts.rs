@@ -6,15 +6,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::case::{
-    Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, Worker,
+    Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, UnixFacts, Worker,
 };
 use crate::clock;
 use crate::host::addresses::AddressBook;
 use crate::host::netns::{Namespace, Namespaces};
 use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
+use crate::host::unix_listeners::UnixListeners;
 use crate::host::visit::Visit;
-use crate::host::{descriptors, listeners, neighbours, policies, ports, routes, sockets, waiting};
+use crate::host::{
+    descriptors, listeners, neighbours, policies, ports, routes, sockets, unix, waiting,
+};
 
 /// How long the search for the holders of some sockets may take, for one attempt.
 const OWNERS_BUDGET: Duration = Duration::from_millis(50);
@@ -24,6 +27,7 @@ const OWNERS_BUDGET: Duration = Duration::from_millis(50);
 pub struct Host {
     pub namespaces: Namespaces,
     pub listeners: ListenerTable,
+    pub unix_listeners: UnixListeners,
     addresses: AddressBook,
     read: Instant,
     /// The namespace of this process.
@@ -47,6 +51,7 @@ impl Host {
             addresses: AddressBook::read(namespaces.iter()),
             namespaces,
             listeners,
+            unix_listeners: UnixListeners::default(),
             read: Instant::now(),
             own: Namespace::of_process(std::process::id())
                 .ok()
@@ -99,6 +104,9 @@ impl Host {
         let mut gathered = Gathered::default();
         gathered.facts.tool_netns = self.own;
         gathered.process(worker, attempt);
+        if let Some(Endpoint::Unix(path)) = &attempt.dialled {
+            gathered.facts.unix = Some(self.unix(worker, path, attempt));
+        }
         let Some(target) = target(attempt) else {
             return gathered;
         };
@@ -146,6 +154,25 @@ impl Host {
         gathered.facts.listeners = self.listeners_about(&stations, reached.port());
         gathered.facts.ended = self.listeners.ended_on_port(reached.port(), attempt.ended);
         gathered
+    }
+
+    fn unix(&self, worker: &Worker, path: &[u8], attempt: &Attempt) -> UnixFacts {
+        let mut facts = unix::facts(
+            &self.namespaces,
+            worker,
+            path,
+            &self.unix_listeners.owners(),
+        );
+        let served = facts
+            .bound
+            .iter()
+            .any(|socket| socket.listening && !socket.shut);
+        let began = attempt.started;
+        facts.ended = self
+            .unix_listeners
+            .ended(worker.pid, path)
+            .filter(|ended| !served && ended.at <= began);
+        facts
     }
 
     /// Every listener on the port, and all those of the namespaces that the SYN may have got to.

@@ -66,6 +66,8 @@ pub fn diagnosis(code: Code, summary: &str) -> Diagnosis {
         listener: None,
         ended: None,
         candidates: Vec::new(),
+        unix_listener: None,
+        unix_candidates: Vec::new(),
         rule: None,
         translated_to: None,
     }

@@ -75,6 +75,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 waiting: Vec::new(),
                 programs,
                 devices: Vec::new(),
+                unix: None,
                 ports,
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
