@@ -222,6 +222,9 @@ pub struct HostFacts {
     /// The network namespace that this tool runs in: commands for another one need `nsenter`.
     #[serde(default)]
     pub tool_netns: Option<Netns>,
+    /// Paths that lead to the network namespaces in which packets were stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrances: Vec<(Netns, String)>,
     /// Listening sockets on the dialled port in any namespace, and every listening socket of the
     /// namespaces in `owners` and of the one in which the SYN arrived.
     pub listeners: Vec<Listener>,

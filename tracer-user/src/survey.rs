@@ -302,6 +302,7 @@ impl Survey {
             .gather(&self.host, &worker, &ended, host.tracked_to);
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
+            host.entrances = filters::entrances(&self.host, &host.filterings);
         }
         let case = Case {
             worker,

@@ -41,6 +41,23 @@ struct Expected {
     ended: Option<String>,
     /// Addresses in order; unchecked where absent.
     candidates: Option<Vec<SocketAddr>>,
+    /// The rule that did it; none must be named where absent.
+    rule: Option<ExpectedRule>,
+}
+
+/// How the owner of a rule would point at it.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct ExpectedRule {
+    chain: String,
+    handle: Option<u64>,
+    position: Option<u64>,
+    #[serde(default)]
+    policy: bool,
+    manager: Option<String>,
+    /// How many others fit as well.
+    #[serde(default)]
+    alternatives: usize,
 }
 
 #[test]
@@ -159,6 +176,15 @@ fn differences(expected: &Expected, found: &Diagnosis) -> Vec<String> {
             &addresses(&found.candidates),
         );
     }
+    let rule = found.rule.as_ref().map(|rule| ExpectedRule {
+        chain: rule.chain.clone(),
+        handle: rule.handle,
+        position: rule.position,
+        policy: rule.policy,
+        manager: rule.manager.clone(),
+        alternatives: rule.alternatives.len(),
+    });
+    differ(&mut all, "rule", &expected.rule, &rule);
     lack(
         &mut all,
         "summary",

@@ -1,6 +1,7 @@
 //! Properties that hold for every case, however little sense it makes.
 
 mod facts;
+mod filters;
 mod host;
 
 use proptest::collection::vec;

@@ -138,10 +138,20 @@ pub(super) fn in_namespace(case: &Case, netns: Netns, command: &str) -> String {
     }
     match inhabitant(case, netns) {
         Some(pid) => format!("nsenter --net=/proc/{pid}/ns/net {command}"),
-        None => format!(
-            "{command}  # in network namespace {netns}: `lsns -t net` names a process for `nsenter -t PID -n`"
-        ),
+        None => match entrance(case, netns) {
+            Some(path) => format!("nsenter --net={} {command}", shell_word(path)),
+            None => format!(
+                "{command}  # in network namespace {netns}: `lsns -t net` names a process for `nsenter -t PID -n`"
+            ),
+        },
     }
+}
+
+/// A path that leads to the namespace, where one is known.
+fn entrance(case: &Case, netns: Netns) -> Option<&str> {
+    let mut entrances = case.host.entrances.iter();
+    let (_, path) = entrances.find(|(inode, _)| *inode == netns)?;
+    Some(path)
 }
 
 /// A process that runs in a network namespace: the worker in its own, elsewhere one that listens

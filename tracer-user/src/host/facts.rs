@@ -77,6 +77,11 @@ impl Host {
         listeners::device_name(&mut visit, index, &mut HashMap::new()).ok()?
     }
 
+    /// The namespaces that have the address, `asking` first where it does.
+    pub fn owners(&self, address: IpAddr, asking: Netns) -> Vec<Netns> {
+        self.addresses.owners(address, asking)
+    }
+
     /// Whether the namespace has the address, as far as was read.
     pub fn owns(&self, netns: Netns, address: IpAddr) -> bool {
         self.addresses.owners(address, netns).contains(&netns)

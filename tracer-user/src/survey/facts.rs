@@ -72,6 +72,7 @@ impl Facts {
             let _ = host.listeners.refresh_owners(LOOK);
             facts = self.ask(host, worker, ended, &asked);
         }
+        facts.tracked_to = tracked;
         if self.kept.len() >= KEPT {
             self.kept.clear();
         }
@@ -81,10 +82,8 @@ impl Facts {
 
     fn ask(&self, host: &mut Host, worker: &Worker, ended: &Ended, asked: &Asked) -> HostFacts {
         let _ = host.freshen(ADDRESSES_FRESH);
-        let mut gathered = host.facts(worker, &ended.attempt, asked.arrived);
-        let programs = asked
-            .suspects
-            .read(host, worker, &gathered.facts, &mut gathered.unread);
+        let gathered = host.facts(worker, &ended.attempt, asked.arrived);
+        let programs = asked.suspects.read(host, worker, &gathered.facts);
         HostFacts {
             unread: gathered.unread,
             programs,

@@ -12,7 +12,7 @@ mod translations;
 mod wording;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -261,6 +261,16 @@ impl Kept {
         self.wording = wording;
         filtering
     }
+}
+
+/// Paths by which people get into the namespaces whose rules are told.
+pub fn entrances(host: &Host, filterings: &[Filtering]) -> Vec<(Netns, String)> {
+    let namespaces: BTreeSet<Netns> = filterings.iter().map(|told| told.netns).collect();
+    let entrance = |netns: Netns| {
+        let path = host.namespaces.get(netns)?.entrance()?;
+        Some((netns, path.to_string_lossy().into_owned()))
+    };
+    namespaces.into_iter().filter_map(entrance).collect()
 }
 
 /// What is said of an end by its ruleset alone.

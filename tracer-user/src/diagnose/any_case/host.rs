@@ -5,6 +5,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::facts::{any_address, any_errno, any_netns, any_time};
+use super::filters::any_filtering;
 use crate::case::*;
 use crate::diagnose::example;
 
@@ -46,6 +47,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         of(any::<bool>()),
         of((any::<u64>(), any::<u64>())),
         vec(any_program(), 0..3),
+        vec(any_filtering(), 0..3),
     )
         .prop_map(
             |(
@@ -54,17 +56,19 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 seccomp_filter,
                 descriptors,
                 programs,
+                filterings,
             )| HostFacts {
                 owners,
                 far_end,
                 tool_netns,
+                entrances: Vec::new(),
                 listeners,
                 ended,
                 bound,
                 udp_on_port,
                 route,
                 neighbour,
-                filterings: Vec::new(),
+                filterings,
                 iptables: None,
                 tracked_to: None,
                 programs,

@@ -10,6 +10,9 @@ use crate::{
     host::facts::Host,
 };
 
+/// Namespaces with the dialled address that are asked for the rule.
+const ROUTERS: usize = 4;
+
 /// Where a packet of nginx was seen on its way to another destination.
 struct Seen {
     netns: Netns,
@@ -32,10 +35,12 @@ pub fn of(
         at: ended.attempt.ended,
         from: local,
     }))?;
-    let places = [
-        (own, Hook::Output, local),
-        (seen.netns, Hook::Prerouting, seen.from),
-    ];
+    let mut places = vec![(own, Hook::Output, local)];
+    // A router that has the dialled address, as hosts of containers do, or the last one seen.
+    let owners = host.owners(remote.ip(), own).into_iter();
+    let routers = owners.filter(|netns| *netns != own).take(ROUTERS);
+    places.extend(routers.map(|netns| (netns, Hook::Prerouting, local)));
+    places.push((seen.netns, Hook::Prerouting, seen.from));
     places.into_iter().find_map(|(netns, hook, from)| {
         let packet = packet::untranslated(host, worker, netns, from, remote, hook);
         let question = Question {
