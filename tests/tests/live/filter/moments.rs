@@ -45,7 +45,6 @@ chain input { type filter hook input priority 0
   ct state established,related accept
   tcp sport 27610 ct state new drop
   ct state invalid drop
-  tcp sport 27610 reject with tcp reset
 }
 }";
     let Some(host) = host_with_nft() else {
