@@ -1,6 +1,7 @@
 //! Packet filters of every kind in front of healthy listeners: the rule that did it is named, and
 //! no other that looks like it. Each scene puts many upstreams behind one ruleset.
 
+mod changes;
 mod choice;
 mod conditions;
 mod fixes;
@@ -8,6 +9,7 @@ mod hooks;
 mod hostile;
 mod iptables;
 mod kinds;
+mod moments;
 mod nat;
 mod places;
 mod shapes;

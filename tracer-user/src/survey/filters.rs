@@ -20,7 +20,7 @@ use std::{
 use crate::{
     case::{Action, Filtering, Fitting, Hook, Icmp, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
-    firewall::{Packet, evaluate, evaluate_bridged, ruleset::ChainKind, trial::End},
+    firewall::{Packet, Trial, evaluate, evaluate_bridged, ruleset::ChainKind, trial::End},
     host::{facts::Host, netns::Namespace},
 };
 use incidents::Incident;
@@ -70,8 +70,8 @@ struct Question<'p> {
     answer: bool,
     purpose: Purpose,
     kinds: &'p [ChainKind],
-    /// What is known of the packet, and what is left once presumptions about it are taken back.
-    packets: [&'p Packet; 2],
+    /// What the packet can have been: the likeliest first, those of a group alike.
+    packets: &'p [Vec<Packet>],
     at: KernelTime,
     generation: Option<u32>,
     /// A bridge's own chains looked at it.
@@ -114,14 +114,14 @@ impl Filters {
         let mut told = Vec::new();
         for hook in &hooks {
             let known = packet::at_hook(host, worker, ended, incident, *hook);
-            let presumed = packet::without_presumptions(&known);
+            let packets = packet::guesses(known);
             let question = Question {
                 netns: incident.netns,
                 hook: *hook,
                 answer: incident.answer,
                 purpose: Purpose::Stopped,
                 kinds: &ALL_KINDS,
-                packets: [&known, &presumed],
+                packets: &packets,
                 at: incident.last,
                 generation: incident.circumstances.and_then(|seen| seen.generation),
                 bridged: incident.is_bridged(),
@@ -216,7 +216,6 @@ impl Kept {
     fn answer(&mut self, namespace: &Namespace, question: &Question) -> Filtering {
         let mut wording = std::mem::take(&mut self.wording);
         let reading = self.standing_at(question.generation);
-        let [known, presumed] = question.packets;
         let try_out = |packet| {
             let (rules, hook, kinds) = (&reading.ruleset, question.hook, question.kinds);
             if question.bridged {
@@ -225,10 +224,18 @@ impl Kept {
                 evaluate(rules, packet, hook, kinds)
             }
         };
-        let mut trial = try_out(known);
-        if !trial.ends.iter().any(|end| ends_for(end, question.purpose)) {
-            trial = try_out(presumed);
+        let mut trial = Trial::default();
+        for group in question.packets {
+            trial = united(group.iter().map(&try_out));
+            if trial.ends.iter().any(|end| ends_for(end, question.purpose)) {
+                break;
+            }
         }
+        let v6 = question
+            .packets
+            .iter()
+            .flatten()
+            .any(|packet| packet.to.is_ipv6());
         let ends: Vec<&End> = trial
             .ends
             .iter()
@@ -242,7 +249,7 @@ impl Kept {
                 text,
                 counted: self.tally.counted(end, question.at),
                 never_met: tally::packets(end) == Some(0) && reading.at > question.at,
-                action: as_sent(&end.action, known.to.is_ipv6()),
+                action: as_sent(&end.action, v6),
                 ..fitting(end)
             })
             .collect();
@@ -271,6 +278,27 @@ pub fn entrances(host: &Host, filterings: &[Filtering]) -> Vec<(Netns, String)> 
         Some((netns, path.to_string_lossy().into_owned()))
     };
     namespaces.into_iter().filter_map(entrance).collect()
+}
+
+/// What any of them came to.
+fn united<'r>(trials: impl Iterator<Item = Trial<'r>>) -> Trial<'r> {
+    trials
+        .reduce(|mut all, trial| {
+            for end in trial.ends {
+                if !all.ends.iter().any(|known| is_same(known, &end)) {
+                    all.ends.push(end);
+                }
+            }
+            all.may_pass |= trial.may_pass;
+            all.doubts.extend(trial.doubts);
+            all
+        })
+        .unwrap_or_default()
+}
+
+fn is_same(one: &End<'_>, other: &End<'_>) -> bool {
+    let rule = |end: &End<'_>| end.rule.map(std::ptr::from_ref);
+    std::ptr::eq(one.chain, other.chain) && rule(one) == rule(other)
 }
 
 /// What is said of an end by its ruleset alone.

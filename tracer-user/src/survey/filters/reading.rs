@@ -68,7 +68,8 @@ impl Reading {
             && std::iter::zip(chains(self), chains(other)).all(alike)
     }
 
-    /// Whether the rules may be others by now. Legacy tables have no generation.
+    /// Whether the rules, or what they look up, may be others by now. Neither legacy tables nor
+    /// sets of `ipset` have a generation.
     pub fn is_outdated(&self, namespace: &Namespace) -> bool {
         let has_legacy = |tables: &[Table]| {
             let mut backends = tables.iter().map(|table| table.backend);
@@ -76,6 +77,7 @@ impl Reading {
         };
         let generation = packet_filter::generation(namespace).ok().flatten();
         generation != self.ruleset.generation
+            || !self.ruleset.ip_sets.is_empty()
             || has_legacy(&self.ruleset.tables)
             || has_legacy(&legacy::tables(namespace).0)
     }

@@ -49,7 +49,7 @@ pub fn of(
             answer: false,
             purpose: Purpose::Translated,
             kinds: &[ChainKind::Nat],
-            packets: [&packet, &packet::without_presumptions(&packet)],
+            packets: &packet::guesses(packet),
             at: seen.at,
             generation: None,
             bridged: false,
