@@ -8,6 +8,7 @@ mod fixes;
 mod hooks;
 mod hostile;
 mod iptables;
+mod iptables_ways;
 mod kinds;
 mod moments;
 mod nat;
