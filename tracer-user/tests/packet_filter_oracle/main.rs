@@ -1,5 +1,5 @@
-//! The evaluator against the kernel: random rulesets, real packets on loopback, and the kernel's
-//! trace of which rule ended each packet's way.
+//! The evaluator against the kernel: random rulesets of nft and iptables-nft, real packets on
+//! loopback, and the kernel's trace of which rule ended each packet's way or translated it.
 //!
 //! `ORACLE_SEED` repeats a run, `ORACLE_RULESETS` sets its length.
 
@@ -61,6 +61,7 @@ fn the_kernel_s_trace_agrees_with_the_evaluation() {
         score.stopped * 10 > score.cases,
         "hardly any was stopped: {score:?}"
     );
+    assert!(score.translated > 0, "none was translated: {score:?}");
     // Else the comparison would say little.
     assert!(
         score.undecided * 4 < score.cases,
@@ -77,6 +78,7 @@ struct Score {
     /// Packets at a hook.
     cases: usize,
     stopped: usize,
+    translated: usize,
     undecided: usize,
 }
 
@@ -253,6 +255,7 @@ fn judge(ruleset: &Ruleset, text: &str, trace: &mut Trace, attempt: Attempt, sco
             compare(ruleset, text, attempt, account, true, score);
         }
     }
+    score.translated += usize::from(translated);
     drop(socket);
 }
 
