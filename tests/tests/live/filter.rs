@@ -12,6 +12,7 @@ mod iptables_ways;
 mod kinds;
 mod moments;
 mod nat;
+mod odd;
 mod places;
 mod shapes;
 mod twins;
