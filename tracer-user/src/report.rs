@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use crate::case::{self, Case, Coverage, Death, Endpoint, KernelTime};
 use crate::escape::{text_of_bytes, visible};
 use crate::event::{
-    Attempt, Candidate, Ended, Failure, Family, How, Listener, Nginx, Recovery, Request, SCHEMA,
-    Upstream,
+    Attempt, Candidate, Ended, Failure, Family, How, Listener, Nginx, Recovery, Request, Rule,
+    SCHEMA, Upstream,
 };
 use crate::recovery::Recovered;
 use crate::verdict::{Diagnosis, RuledOut, Verdict};
@@ -32,7 +32,7 @@ pub fn failure(
         upstream: upstream(&case.attempt, logged_upstream),
         attempt: attempt(case, diagnosis),
         verdict: harmless(&diagnosis.verdict),
-        rule: diagnosis.rule.clone(),
+        rule: diagnosis.rule.as_ref().map(harmless_rule),
         listener: place(diagnosis).map(|socket| listener(socket, diagnosis, &case.coverage)),
         candidates: places(diagnosis).into_iter().map(candidate).collect(),
         request: case.log.as_ref().map(request),
@@ -60,6 +60,21 @@ fn harmless(verdict: &Verdict) -> Verdict {
         missing: texts(&verdict.missing),
         fix: texts(&verdict.fix),
         policy: verdict.policy.as_ref().map(text),
+    }
+}
+
+/// The same for a rule: whoever may write one chooses its text and comment.
+fn harmless_rule(rule: &Rule) -> Rule {
+    let text = |text: &String| visible(text).into_owned();
+    Rule {
+        table: text(&rule.table),
+        chain: text(&rule.chain),
+        action: text(&rule.action),
+        text: text(&rule.text),
+        base_chain: rule.base_chain.as_ref().map(text),
+        comment: rule.comment.as_ref().map(text),
+        alternatives: rule.alternatives.iter().map(harmless_rule).collect(),
+        ..rule.clone()
     }
 }
 
