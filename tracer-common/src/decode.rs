@@ -4,8 +4,8 @@ use zerocopy::FromBytes;
 
 use crate::record::{
     AttemptEnded, BindFailed, ClientClosed, ConnectFailed, Connected, Executed, Forked, Header,
-    IcmpSent, LOG_LINE, Listening, LogLineHead, OomVictim, PacketDropped, ProcessExited, ResetSent,
-    Retransmitted, SignalSent, SocketClosed, SocketFailed, kind,
+    IcmpSent, LOG_LINE, Listening, LogLineHead, OomVictim, PacketDropped, PeerEnded, ProcessExited,
+    ResetSent, Retransmitted, SignalSent, SocketClosed, SocketFailed, UpstreamClosed, kind,
 };
 
 /// A record as it lay in the ring buffer.
@@ -29,6 +29,8 @@ pub enum Record<'a> {
     BindFailed(BindFailed),
     ClientClosed(ClientClosed),
     SocketClosed(SocketClosed),
+    UpstreamClosed(UpstreamClosed),
+    PeerEnded(PeerEnded),
     LogLine(LogLineHead, &'a [u8]),
 }
 
@@ -80,6 +82,8 @@ impl<'a> Record<'a> {
             kind::BIND_FAILED => read(header.kind, bytes).map(Record::BindFailed),
             kind::CLIENT_CLOSED => read(header.kind, bytes).map(Record::ClientClosed),
             kind::SOCKET_CLOSED => read(header.kind, bytes).map(Record::SocketClosed),
+            kind::UPSTREAM_CLOSED => read(header.kind, bytes).map(Record::UpstreamClosed),
+            kind::PEER_ENDED => read(header.kind, bytes).map(Record::PeerEnded),
             kind::LOG_LINE => log_line(bytes),
             unknown => Err(DecodeError::UnknownKind(unknown)),
         }
@@ -105,6 +109,8 @@ impl<'a> Record<'a> {
             Record::BindFailed(record) => &record.header,
             Record::ClientClosed(record) => &record.header,
             Record::SocketClosed(record) => &record.header,
+            Record::UpstreamClosed(record) => &record.header,
+            Record::PeerEnded(record) => &record.header,
             Record::LogLine(head, _) => &head.header,
         }
     }

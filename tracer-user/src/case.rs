@@ -7,9 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod connection;
 mod packet_filter;
 mod programs;
 
+pub use connection::{Connection, Earlier, Met, Peer, PeerEnd, PeerEnded, Phase, Undialled};
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
 };
@@ -32,6 +34,12 @@ pub struct Case {
     pub host: HostFacts,
     /// The line that the worker wrote to its error log about this attempt.
     pub log: Option<LogLine>,
+    /// The connection, where it stood and nginx closed it right after complaining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// What led to the failure, in time order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
     pub coverage: Coverage,
 }
 
@@ -106,6 +114,14 @@ pub enum Ending {
     GaveUp,
     /// The connection stood, yet the attempt is a failure all the same (self-connect).
     Established,
+    /// The connection stood, and nginx complained of it afterwards. `errno` is what it logged.
+    AfterConnect {
+        phase: Phase,
+        met: Met,
+        errno: Option<i32>,
+    },
+    /// nginx dialled nobody.
+    Undialled { cause: Undialled },
 }
 
 /// A fact with the time at which the kernel met it.
@@ -162,6 +178,10 @@ pub enum Fact {
     /// A client connection of the same worker that its client had already closed was closed in
     /// the same turn of its event loop.
     ClientClosed { client: Option<SocketAddr> },
+    /// The peer's FIN arrived.
+    FinReceived,
+    /// The other end of the connection, on this host, ended it.
+    PeerEnded(PeerEnded),
 }
 
 /// A TCP segment's header, the side that nginx is on first where it is nginx's own packet.
@@ -237,6 +257,9 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
+    /// The other end of the connection, where it is on this host and was still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

@@ -4,9 +4,11 @@
 //! An attempt that ended waits shortly for what the worker does next (its log line), and is then
 //! ready. Time is an argument; nothing here asks the host.
 
+mod connections;
 mod ended;
 mod floating;
 mod lines;
+mod peers;
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -14,9 +16,11 @@ use crate::{
     case::{Ending, Fact, Hook, KernelTime, LogLine, Observed},
     evidence::{Evidence, SocketKey, Thread, What},
 };
+use connections::{Malformed, Resolvers, ToItself};
 pub use ended::Ended;
 use floating::{Floating, Owner};
 use lines::Lines;
+use peers::Peers;
 
 /// How long an attempt waits for the worker's log line, which follows in the same turn of its
 /// event loop.
@@ -50,6 +54,10 @@ pub struct Correlator {
     floating: Floating,
     retransmissions: HashMap<SocketKey, Vec<Observed>>,
     lines: Lines,
+    peers: Peers,
+    resolvers: Resolvers,
+    malformed: Malformed,
+    to_itself: ToItself,
     waiting: Vec<Waiting>,
     forgotten: u64,
     forget_at: KernelTime,
@@ -76,7 +84,13 @@ impl Correlator {
             What::Retransmitted { socket, error } => self.retransmitted(at, socket, error),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),
             What::SocketClosed { socket } => self.socket_closed(at, socket),
-            What::LogLine { thread, text } => self.log_line(at, thread.tid, &text),
+            What::UpstreamClosed(closed) => self.upstream_closed(at, *closed),
+            What::PeerEnded {
+                nginx,
+                target,
+                ended,
+            } => self.peers.add(at, nginx, target, ended),
+            What::LogLine { thread, text } => self.log_line(at, &thread, &text),
             What::ConnectFailed { .. }
             | What::AttemptEnded { .. }
             | What::Connected { .. }
@@ -95,6 +109,7 @@ impl Correlator {
         self.forget_retransmissions(now);
         self.floating.forget_before(now);
         self.lines.forget_before(now);
+        self.peers.forget_before(now);
         let mut ready: Vec<Ended> = Vec::from_iter(ready)
             .into_iter()
             .map(|waiting| self.complete(waiting))
@@ -156,8 +171,12 @@ impl Correlator {
         }
     }
 
-    fn log_line(&mut self, at: KernelTime, tid: u32, text: &str) {
+    fn log_line(&mut self, at: KernelTime, thread: &Thread, text: &str) {
+        let tid = thread.tid;
         let Some(line) = lines::Line::parse(at, text) else {
+            return;
+        };
+        let Some(line) = self.announced(at, thread, line) else {
             return;
         };
         if self.lines.was_owed(tid, &line) {
@@ -177,6 +196,9 @@ impl Correlator {
         let Some((mut ended, socket, sequence)) = Ended::from_evidence(at, what) else {
             return;
         };
+        if ended.attempt.ending == Ending::Established {
+            self.to_itself.note(&ended);
+        }
         let owner = Owner::of(&ended, sequence);
         ended.timeline.extend(self.floating.take(&owner));
         if let Some(retransmissions) = socket.and_then(|s| self.retransmissions.remove(&s)) {
@@ -212,6 +234,9 @@ impl Correlator {
         let mut ended = waiting.ended;
         let owner = Owner::of(&ended, waiting.sequence);
         ended.timeline.extend(self.floating.take(&owner));
+        if ended.connection.is_some() {
+            ended.timeline.extend(self.peers.of(&ended.attempt));
+        }
         ended.timeline.sort_by_key(|seen| seen.at);
         if ended.log.is_none() {
             self.lines.owe(ended.thread.tid, &ended.attempt);

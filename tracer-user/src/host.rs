@@ -18,6 +18,7 @@ pub mod neighbours;
 pub mod netlink;
 pub mod netns;
 pub mod owners;
+pub mod peers;
 pub mod ports;
 pub mod procfile;
 pub mod routes;

@@ -5,6 +5,7 @@
 //! host's answers, so that the loop that drains the ring buffer never does.
 
 mod facts;
+mod failures;
 mod nginxes;
 mod surveyor;
 
@@ -15,7 +16,7 @@ use tokio::sync::mpsc::Sender;
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Endpoint, Family, LogLine, Worker},
+    case::{Case, Coverage, Ending, Endpoint, Fact, Family, LogLine, Observed, Undialled, Worker},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -30,6 +31,7 @@ use crate::{
     verdict::Diagnosis,
 };
 use facts::Facts;
+use failures::Failures;
 use nginxes::Nginxes;
 pub use surveyor::Surveyor;
 
@@ -78,6 +80,7 @@ pub struct Survey {
     deaths: Deaths,
     nginxes: Nginxes,
     facts: Facts,
+    failures: Failures,
     /// What could not be seen, in words.
     pub limits: Vec<String>,
 }
@@ -100,6 +103,7 @@ impl Survey {
             deaths: Deaths::default(),
             nginxes: Nginxes::new(only),
             facts: Facts::default(),
+            failures: Failures::default(),
             limits,
         })
     }
@@ -264,6 +268,17 @@ impl Survey {
         });
     }
 
+    /// Says how the processes died that ended a connection by it.
+    fn tell_deaths(&self, timeline: &mut [Observed]) {
+        for seen in timeline {
+            if let Fact::PeerEnded(ended) = &mut seen.fact
+                && let Some(exit_code) = ended.exit_code
+            {
+                ended.death = Some(self.deaths.of(ended.pid, Some(exit_code), seen.at));
+            }
+        }
+    }
+
     /// Nothing for an attempt that was none at an upstream.
     fn explain(&mut self, mut ended: Ended, coverage: Coverage) -> Option<Answer> {
         let mut worker = self.nginxes.worker(ended.thread.pid, ended.netns);
@@ -280,12 +295,18 @@ impl Survey {
         if !is_upstream(&ended, &worker, &configured) {
             return None;
         }
+        if let Ending::Undialled { cause } = ended.attempt.ending {
+            ended.attempt.upstream_name = ended.log.as_ref().and_then(|line| named(line, cause));
+            let name = ended.attempt.upstream_name.as_deref();
+            ended.earlier.extend(self.failures.before(&worker, name));
+        }
         if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
             let attribution = configured.attribute(upstream);
             ended.attempt.upstream_name = attribution.name;
             ended.attempt.upstream_server = attribution.server;
             ended.attempt.connect_timeout_ms = attribution.connect_timeout_ms;
         }
+        self.tell_deaths(&mut ended.timeline);
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
         let case = Case {
@@ -294,14 +315,26 @@ impl Survey {
             timeline: ended.timeline,
             host,
             log: ended.log,
+            connection: ended.connection,
+            earlier: ended.earlier,
             coverage,
         };
         let diagnosis = diagnose(&case);
+        self.failures.note(&case, &diagnosis);
         Some(Answer::Explained(Box::new(Explained {
             case,
             diagnosis,
             outcome: ended.outcome,
         })))
+    }
+}
+
+/// Whom nginx meant where it dialled nobody: the upstream block, or the name that was not resolved.
+fn named(line: &LogLine, cause: Undialled) -> Option<String> {
+    match cause {
+        Undialled::NoLiveUpstreams => error_log::group(line),
+        Undialled::Unresolved => error_log::unresolved(line),
+        Undialled::OutOfConnections => None,
     }
 }
 
@@ -323,7 +356,10 @@ fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
         }
         Some(Endpoint::Inet(_)) => true,
         // Other sockets than those to upstreams fail as well; the line tells.
-        None => logged || ended.log.is_none(),
+        None => {
+            let undialled = matches!(ended.attempt.ending, Ending::Undialled { .. });
+            undialled || logged || ended.log.is_none()
+        }
     }
 }
 

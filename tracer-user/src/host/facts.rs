@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::case::{
-    Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, Worker,
+    Attempt, Ending, Endpoint, HostFacts, KernelTime, Listener, Met, Neighbour, Netns, Route,
+    Worker,
 };
 use crate::clock;
 use crate::host::addresses::AddressBook;
@@ -14,7 +15,7 @@ use crate::host::netns::{Namespace, Namespaces};
 use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
 use crate::host::visit::Visit;
-use crate::host::{descriptors, listeners, neighbours, ports, routes, sockets};
+use crate::host::{descriptors, listeners, neighbours, peers, ports, routes, sockets};
 
 /// How long the search for the holders of some sockets may take, for one attempt.
 const OWNERS_BUDGET: Duration = Duration::from_millis(50);
@@ -126,7 +127,19 @@ impl Host {
             gathered.others_on_port(&mut visit, reached.port());
         }
         gathered.facts.listeners = self.listeners_about(&stations, reached.port());
-        gathered.facts.ended = self.listeners.ended_on_port(reached.port(), attempt.ended);
+        if let Some(ends) = waited_on(attempt, reached) {
+            for netns in &stations {
+                let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
+                    continue;
+                };
+                let found = peers::peer(&mut visit, ends, &gathered.facts.listeners, OWNERS_BUDGET);
+                let found = gathered.noted("peer", found).flatten();
+                gathered.facts.peer = gathered.facts.peer.or(found);
+            }
+        }
+        gathered.facts.ended = self
+            .listeners
+            .ended_on_port(reached.port(), ending(attempt));
         gathered
     }
 
@@ -245,6 +258,26 @@ fn wants_ports(ending: Ending) -> bool {
         }
         Ending::Established => true,
         _ => false,
+    }
+}
+
+/// Until when a listener that ended bears on the attempt. A process that dies closes its sockets
+/// in any order: nginx may have complained of a connection before its listener is gone.
+fn ending(attempt: &Attempt) -> KernelTime {
+    const WITH_ITS_CONNECTIONS: KernelTime = 1_000_000_000;
+    match attempt.ending {
+        Ending::AfterConnect { .. } => attempt.ended.saturating_add(WITH_ITS_CONNECTIONS),
+        _ => attempt.ended,
+    }
+}
+
+/// The ends of a connection on which nginx waited for an answer: the other one may stand yet.
+fn waited_on(attempt: &Attempt, reached: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+    match attempt.ending {
+        Ending::AfterConnect {
+            met: Met::Timeout, ..
+        } => Some((attempt.local?, reached)),
+        _ => None,
     }
 }
 

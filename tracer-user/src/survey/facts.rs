@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    case::{Ending, Endpoint, Fact, HostFacts, Netns, Observed, Worker},
+    case::{Ending, Endpoint, Fact, HostFacts, Met, Netns, Observed, Worker},
     correlate::Ended,
     host::facts::Host,
 };
@@ -38,6 +38,8 @@ struct Asked {
     remote: Option<SocketAddr>,
     arrived: Option<(Netns, SocketAddr)>,
     ending: Ending,
+    /// nginx's end of a connection whose other end is looked for.
+    local: Option<SocketAddr>,
 }
 
 impl Facts {
@@ -54,6 +56,7 @@ impl Facts {
             remote: ended.attempt.remote,
             arrived: arrival(&ended.timeline),
             ending: ended.attempt.ending,
+            local: ended.attempt.local.filter(|_| waited(ended.attempt.ending)),
         };
         if let Some((at, facts)) = self.kept.get(&asked)
             && at.elapsed() < FRESH
@@ -89,6 +92,17 @@ impl Facts {
             ..gathered.facts
         }
     }
+}
+
+/// nginx waited for an answer on a connection that stood: its other end may stand yet.
+fn waited(ending: Ending) -> bool {
+    matches!(
+        ending,
+        Ending::AfterConnect {
+            met: Met::Timeout,
+            ..
+        }
+    )
 }
 
 /// Where the SYN was last seen, and which destination it had there.

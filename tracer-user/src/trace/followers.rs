@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    case::{Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Netns, Observed},
+    case::{self, Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Netns, Observed, PeerEnd},
     coalesce::Identity,
     correlate::Ended,
     event::Upstream,
@@ -57,6 +57,32 @@ enum FactLikeness {
     IcmpReceived(std::net::IpAddr, Icmp),
     Retransmitted(Option<i32>),
     ClientClosed,
+    FinReceived,
+    PeerEnded(PeerEnded),
+}
+
+/// How the other end ended a connection, and who did it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PeerEnded {
+    how: PeerEnd,
+    pid: u32,
+    reason: Option<String>,
+    accepted: bool,
+    listening: bool,
+    exit_code: Option<u32>,
+}
+
+impl From<&case::PeerEnded> for PeerEnded {
+    fn from(ended: &case::PeerEnded) -> Self {
+        Self {
+            how: ended.how,
+            pid: ended.pid,
+            reason: ended.reason.clone(),
+            accepted: ended.accepted,
+            listening: ended.listening,
+            exit_code: ended.exit_code,
+        }
+    }
 }
 
 impl Followers {
@@ -68,7 +94,9 @@ impl Followers {
     /// Remembers how an attempt was explained.
     pub fn learn(&mut self, explained: &Explained, identity: Identity) {
         let case = &explained.case;
-        if case.attempt.dialled.is_none() {
+        // What became of a connection that stood is not all in the likeness.
+        let stood = matches!(case.attempt.ending, Ending::AfterConnect { .. });
+        if case.attempt.dialled.is_none() || stood {
             return;
         }
         if self.known.len() >= KEPT {
@@ -143,6 +171,8 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::IcmpReceived { from, icmp } => FactLikeness::IcmpReceived(*from, *icmp),
             Fact::Retransmitted { error } => FactLikeness::Retransmitted(*error),
             Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
+            Fact::FinReceived => FactLikeness::FinReceived,
+            Fact::PeerEnded(ended) => FactLikeness::PeerEnded(ended.into()),
         })
         .collect()
 }

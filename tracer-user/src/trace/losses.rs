@@ -113,9 +113,13 @@ fn described(index: usize) -> (&'static str, &'static str) {
         kind::ICMP_SENT => (RING, "ICMP errors sent"),
         kind::RETRANSMITTED => (RING, "retransmissions"),
         kind::LISTEN_STARTED | kind::LISTEN_ENDED => (RING, "changes of listeners"),
-        kind::LOG_LINE => (RING, "lines of error logs"),
+        kind::LOG_LINE => (
+            KERNEL,
+            "lines of error logs, for want of room or because there were too many",
+        ),
         kind::CLIENT_CLOSED => (RING, "clients that left"),
-        kind::SOCKET_CLOSED => (RING, "sockets closed"),
+        kind::SOCKET_CLOSED | kind::UPSTREAM_CLOSED => (RING, "sockets closed"),
+        kind::PEER_ENDED => (RING, "connections that backends ended"),
         _ => (RING, "changes of processes"),
     }
 }

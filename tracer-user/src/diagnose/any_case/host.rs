@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
+use super::connection::any_peer;
 use super::facts::{any_address, any_errno, any_netns, any_time};
 use crate::case::*;
 use crate::diagnose::example;
@@ -45,6 +46,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         any::<bool>(),
         of(any::<bool>()),
         of((any::<u64>(), any::<u64>())),
+        of(any_peer()),
     )
         .prop_map(
             |(
@@ -52,6 +54,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 udp_on_port,
                 seccomp_filter,
                 descriptors,
+                peer,
             )| HostFacts {
                 owners,
                 far_end,
@@ -65,6 +68,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 filterings: Vec::new(),
                 tracked_to: None,
                 programs: Vec::new(),
+                peer,
                 ports,
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
