@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 pub use self::expected::{
-    Expected, aborted, denied, errno_name, failed_to_bind, no_socket, refused, reported, timed_out,
+    Expected, aborted, denied, errno_name, failed_to_bind, met, no_socket, refused, reported,
+    timed_out,
 };
 
 use crate::client::Response;

@@ -21,6 +21,8 @@ pub struct Config {
     /// Lowest level of the error log.
     pub level: &'static str,
     pub connect_timeout: &'static str,
+    /// `worker_connections`.
+    pub connections: u32,
     /// Lines of the main context.
     pub main: String,
     /// Lines of the http context.
@@ -35,6 +37,8 @@ pub struct Upstream {
     pub servers: Vec<String>,
     /// Further lines of the block, such as `keepalive 4;`.
     pub lines: String,
+    /// How the location passes to the block: a directive and its schema.
+    pub pass: &'static str,
     /// Further lines of the location, such as `proxy_bind 127.0.0.3;`.
     pub location: String,
 }
@@ -45,6 +49,7 @@ impl Upstream {
             name: name.to_owned(),
             servers: vec![server.to_owned()],
             lines: String::new(),
+            pass: "proxy_pass http://",
             location: String::new(),
         }
     }
@@ -53,6 +58,13 @@ impl Upstream {
     #[must_use]
     pub fn or(mut self, server: &str) -> Self {
         self.servers.push(server.to_owned());
+        self
+    }
+
+    /// Passes by another protocol, such as `fastcgi_pass `.
+    #[must_use]
+    pub fn by(mut self, pass: &'static str) -> Self {
+        self.pass = pass;
         self
     }
 
@@ -86,6 +98,7 @@ impl Config {
             workers: 1,
             level: "info",
             connect_timeout: "5s",
+            connections: 4096,
             main: String::new(),
             http: String::new(),
             upstreams,
@@ -109,6 +122,7 @@ impl Config {
             workers,
             level,
             connect_timeout,
+            connections,
             main,
             http,
             ..
@@ -121,7 +135,7 @@ daemon off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log {level};
 {main}
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   client_body_temp_path {directory}/body;
@@ -140,11 +154,14 @@ http {{
             text,
             "  server {{\n    listen {door};\n    server_name lab.test;\n    location = /ready {{ return 204; }}\n"
         )?;
-        for Upstream { name, location, .. } in &self.upstreams {
-            writeln!(
-                text,
-                "    location /{name}/ {{ proxy_pass http://{name}; {location} }}"
-            )?;
+        for Upstream {
+            name,
+            pass,
+            location,
+            ..
+        } in &self.upstreams
+        {
+            writeln!(text, "    location /{name}/ {{ {pass}{name}; {location} }}")?;
         }
         text.push_str("  }\n}\n");
         Ok(text)

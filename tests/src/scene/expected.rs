@@ -80,6 +80,17 @@ pub fn no_socket(code: &'static str, errno: &'static str) -> Expected {
     }
 }
 
+/// nginx met the end of a connection that stood as it read from it: a reset with its errno, a FIN
+/// without.
+pub fn met(code: &'static str, errno: Option<&'static str>) -> Expected {
+    Expected {
+        code,
+        surface: "recv",
+        errno,
+        logged: true,
+    }
+}
+
 impl Expected {
     pub(super) fn check(&self, failure: &Failure) -> Result<()> {
         let said = &failure.verdict.code;
