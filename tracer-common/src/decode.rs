@@ -5,8 +5,8 @@ use zerocopy::FromBytes;
 use crate::record::{
     AttemptEnded, BindFailed, ClientClosed, ConnectFailed, Connected, Executed, Forked, Header,
     IcmpSent, LOG_LINE, ListenCalled, Listening, LogLineHead, NeighbourDropped, OomVictim,
-    PacketDropped, ProcessExited, ResetSent, Retransmitted, SignalSent, SocketClosed, SocketFailed,
-    kind,
+    PacketDropped, PeerEnded, ProcessExited, ResetSent, Retransmitted, SignalSent, SocketClosed,
+    SocketFailed, UpstreamClosed, kind,
 };
 
 /// A record as it lay in the ring buffer.
@@ -32,6 +32,8 @@ pub enum Record<'a> {
     SocketClosed(SocketClosed),
     NeighbourDropped(NeighbourDropped),
     ListenCalled(ListenCalled),
+    UpstreamClosed(UpstreamClosed),
+    PeerEnded(PeerEnded),
     LogLine(LogLineHead, &'a [u8]),
 }
 
@@ -85,6 +87,8 @@ impl<'a> Record<'a> {
             kind::SOCKET_CLOSED => read(header.kind, bytes).map(Record::SocketClosed),
             kind::NEIGHBOUR_DROPPED => read(header.kind, bytes).map(Record::NeighbourDropped),
             kind::LISTEN_CALLED => read(header.kind, bytes).map(Record::ListenCalled),
+            kind::UPSTREAM_CLOSED => read(header.kind, bytes).map(Record::UpstreamClosed),
+            kind::PEER_ENDED => read(header.kind, bytes).map(Record::PeerEnded),
             kind::LOG_LINE => log_line(bytes),
             unknown => Err(DecodeError::UnknownKind(unknown)),
         }
@@ -112,6 +116,8 @@ impl<'a> Record<'a> {
             Record::SocketClosed(record) => &record.header,
             Record::NeighbourDropped(record) => &record.header,
             Record::ListenCalled(record) => &record.header,
+            Record::UpstreamClosed(record) => &record.header,
+            Record::PeerEnded(record) => &record.header,
             Record::LogLine(head, _) => &head.header,
         }
     }

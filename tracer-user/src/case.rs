@@ -7,12 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod connection;
 mod packet_filter;
 mod policy;
 mod programs;
 mod queues;
 mod unix;
 
+pub use connection::{Connection, Earlier, Met, Peer, PeerEnd, PeerEnded, Phase, Undialled};
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
 };
@@ -41,6 +43,12 @@ pub struct Case {
     pub host: HostFacts,
     /// The line that the worker wrote to its error log about this attempt.
     pub log: Option<LogLine>,
+    /// The connection, where it stood and nginx closed it right after complaining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// What led to the failure, in time order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
     pub coverage: Coverage,
 }
 
@@ -115,6 +123,14 @@ pub enum Ending {
     GaveUp,
     /// The connection stood, yet the attempt is a failure all the same (self-connect).
     Established,
+    /// The connection stood, and nginx complained of it afterwards. `errno` is what it logged.
+    AfterConnect {
+        phase: Phase,
+        met: Met,
+        errno: Option<i32>,
+    },
+    /// nginx dialled nobody.
+    Undialled { cause: Undialled },
 }
 
 /// A fact with the time at which the kernel met it.
@@ -188,6 +204,10 @@ pub enum Fact {
     CallIntercepted,
     /// The kernel audited that a security module denied this process something.
     Audited { denial: Denial },
+    /// The peer's FIN arrived.
+    FinReceived,
+    /// The other end of the connection, on this host, ended it.
+    PeerEnded(PeerEnded),
 }
 
 /// A TCP segment's header, the side that nginx is on first where it is nginx's own packet.
@@ -281,6 +301,9 @@ pub struct HostFacts {
     /// About a Unix socket that was dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<UnixFacts>,
+    /// The other end of the connection, where it is on this host and was still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

@@ -22,6 +22,7 @@ pub mod netlink;
 pub mod netns;
 pub mod owners;
 pub mod packet_filter;
+pub mod peers;
 pub mod policies;
 pub mod ports;
 pub mod procfile;

@@ -108,13 +108,13 @@ pub const OBSERVATIONS: &[Observation] = &[
     },
     Observation {
         name: "error-log",
-        cost: "nginx's own log lines are not joined, and its timeout is not told from a client that left",
+        cost: "what fails once a connection stands is not seen, nginx's own log lines are not joined, and its timeout is not told from a client that left",
         essential: false,
         candidates: &[syscall("sys_enter_write")],
     },
     Observation {
         name: "socket-closed",
-        cost: "log lines that a busy worker writes late are not joined",
+        cost: "log lines that a busy worker writes late are not joined, and resets of connections that stood are told without their connection",
         essential: false,
         candidates: &[Candidate::Raw("tcp_destroy_sock")],
     },

@@ -5,6 +5,7 @@
 //! host's answers, so that the loop that drains the ring buffer never does.
 
 mod facts;
+mod failures;
 mod filters;
 mod nginxes;
 mod surveyor;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc::Sender;
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Ending, Endpoint, Family, LogLine, Worker},
+    case::{Case, Coverage, Ending, Endpoint, Fact, Family, LogLine, Observed, Undialled, Worker},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -37,6 +38,7 @@ use crate::{
     verdict::Diagnosis,
 };
 use facts::Facts;
+use failures::Failures;
 use filters::Filters;
 use nginxes::Nginxes;
 pub use surveyor::Surveyor;
@@ -91,6 +93,7 @@ pub struct Survey {
     facts: Facts,
     filters: Filters,
     unix: UnixWatch,
+    failures: Failures,
     /// What could not be seen, in words.
     pub limits: Vec<String>,
 }
@@ -115,6 +118,7 @@ impl Survey {
             facts: Facts::default(),
             filters: Filters::default(),
             unix: UnixWatch::default(),
+            failures: Failures::default(),
             limits,
         };
         survey.watch_unix();
@@ -309,6 +313,17 @@ impl Survey {
         });
     }
 
+    /// Says how the processes died that ended a connection by it.
+    fn tell_deaths(&self, timeline: &mut [Observed]) {
+        for seen in timeline {
+            if let Fact::PeerEnded(ended) = &mut seen.fact
+                && let Some(exit_code) = ended.exit_code
+            {
+                ended.death = Some(self.deaths.of(ended.pid, Some(exit_code), seen.at));
+            }
+        }
+    }
+
     /// Nothing for an attempt that was none at an upstream.
     fn explain(&mut self, mut ended: Ended, coverage: Coverage) -> Option<Answer> {
         let mut worker = self.nginxes.worker(ended.thread.pid, ended.netns);
@@ -329,6 +344,11 @@ impl Survey {
         if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) {
             ended.attempt.dialled = ended.attempt.dialled.or_else(|| logged.clone());
         }
+        if let Ending::Undialled { cause } = ended.attempt.ending {
+            ended.attempt.upstream_name = ended.log.as_ref().and_then(|line| named(line, cause));
+            let name = ended.attempt.upstream_name.as_deref();
+            ended.earlier.extend(self.failures.before(&worker, name));
+        }
         if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
             let attribution = configured.attribute(upstream);
             ended.attempt.upstream_name = attribution.name;
@@ -338,6 +358,7 @@ impl Survey {
         if self.unix.is_stirred() && matches!(ended.attempt.dialled, Some(Endpoint::Unix(_))) {
             self.watch_unix();
         }
+        self.tell_deaths(&mut ended.timeline);
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
         host.filterings = self
@@ -359,14 +380,26 @@ impl Survey {
             timeline: ended.timeline,
             host,
             log: ended.log,
+            connection: ended.connection,
+            earlier: ended.earlier,
             coverage,
         };
         let diagnosis = diagnose(&case);
+        self.failures.note(&case, &diagnosis);
         Some(Answer::Explained(Box::new(Explained {
             case,
             diagnosis,
             outcome: ended.outcome,
         })))
+    }
+}
+
+/// Whom nginx meant where it dialled nobody: the upstream block, or the name that was not resolved.
+fn named(line: &LogLine, cause: Undialled) -> Option<String> {
+    match cause {
+        Undialled::NoLiveUpstreams => error_log::group(line),
+        Undialled::Unresolved => error_log::unresolved(line),
+        Undialled::OutOfConnections => None,
     }
 }
 
@@ -390,7 +423,10 @@ fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
         // A filter answered in place of the call: which socket it was for, the line alone tells.
         None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
         // Other sockets than those to upstreams fail as well; the line tells.
-        None => logged || ended.log.is_none(),
+        None => {
+            let undialled = matches!(ended.attempt.ending, Ending::Undialled { .. });
+            undialled || logged || ended.log.is_none()
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     btf::Btf,
-    case::{Coverage, KernelTime},
+    case::{Coverage, Ending, KernelTime},
     cli::Settings,
     clock,
     coalesce::Coalescer,
@@ -325,7 +325,9 @@ impl Trace {
             record.write(case);
         }
         let logged = case.log.as_ref().and_then(error_log::upstream_address);
-        if let Some(dialled) = &case.attempt.dialled {
+        if let Some(dialled) = &case.attempt.dialled
+            && !matches!(case.attempt.ending, Ending::AfterConnect { .. })
+        {
             let upstream = || report::upstream(&case.attempt, logged.clone());
             let ended = case.attempt.ended;
             self.recoveries

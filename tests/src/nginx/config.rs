@@ -22,6 +22,8 @@ pub struct Config {
     /// Lowest level of the error log.
     pub level: &'static str,
     pub connect_timeout: &'static str,
+    /// `worker_connections`.
+    pub connections: u32,
     /// Lines of the main context.
     pub main: String,
     /// Lines of the http context.
@@ -62,16 +64,16 @@ impl Upstream {
         self
     }
 
-    #[must_use]
-    pub fn with(mut self, lines: &str) -> Self {
-        self.lines += lines;
-        self
-    }
-
-    /// Passes to it by another directive, such as `fastcgi_pass `.
+    /// Passes by another protocol, such as `fastcgi_pass `.
     #[must_use]
     pub fn by(mut self, pass: &'static str) -> Self {
         self.pass = pass;
+        self
+    }
+
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.lines += lines;
         self
     }
 
@@ -99,6 +101,7 @@ impl Config {
             workers: 1,
             level: "info",
             connect_timeout: "5s",
+            connections: 4096,
             main: String::new(),
             http: String::new(),
             upstreams,
@@ -123,6 +126,7 @@ impl Config {
             workers,
             level,
             connect_timeout,
+            connections,
             main,
             http,
             ..
@@ -135,7 +139,7 @@ daemon off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log {level};
 {main}
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   client_body_temp_path {directory}/body;
@@ -156,8 +160,8 @@ http {{
         )?;
         for Upstream {
             name,
-            location,
             pass,
+            location,
             ..
         } in &self.upstreams
         {

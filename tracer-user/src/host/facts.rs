@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::case::{
-    Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, UnixFacts, Worker,
+    Attempt, Ending, Endpoint, HostFacts, KernelTime, Listener, Met, Neighbour, Netns, Route,
+    UnixFacts, Worker,
 };
 use crate::clock;
 use crate::host::addresses::AddressBook;
@@ -16,7 +17,7 @@ use crate::host::table::{Census, ListenerTable};
 use crate::host::unix_listeners::UnixListeners;
 use crate::host::visit::Visit;
 use crate::host::{
-    descriptors, listeners, neighbours, policies, ports, routes, sockets, unix, waiting,
+    descriptors, listeners, neighbours, peers, policies, ports, routes, sockets, unix, waiting,
 };
 
 /// How long the search for the holders of some sockets may take, for one attempt.
@@ -152,7 +153,19 @@ impl Host {
             }
         }
         gathered.facts.listeners = self.listeners_about(&stations, reached.port());
-        gathered.facts.ended = self.listeners.ended_on_port(reached.port(), attempt.ended);
+        if let Some(ends) = waited_on(attempt, reached) {
+            for netns in &stations {
+                let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
+                    continue;
+                };
+                let found = peers::peer(&mut visit, ends, &gathered.facts.listeners, OWNERS_BUDGET);
+                let found = gathered.noted("peer", found).flatten();
+                gathered.facts.peer = gathered.facts.peer.or(found);
+            }
+        }
+        gathered.facts.ended = self
+            .listeners
+            .ended_on_port(reached.port(), ending(attempt));
         gathered
     }
 
@@ -332,6 +345,26 @@ fn wants_ports(ending: Ending) -> bool {
         }
         Ending::Established => true,
         _ => false,
+    }
+}
+
+/// Until when a listener that ended bears on the attempt. A process that dies closes its sockets
+/// in any order: nginx may have complained of a connection before its listener is gone.
+fn ending(attempt: &Attempt) -> KernelTime {
+    const WITH_ITS_CONNECTIONS: KernelTime = 1_000_000_000;
+    match attempt.ending {
+        Ending::AfterConnect { .. } => attempt.ended.saturating_add(WITH_ITS_CONNECTIONS),
+        _ => attempt.ended,
+    }
+}
+
+/// The ends of a connection on which nginx waited for an answer: the other one may stand yet.
+fn waited_on(attempt: &Attempt, reached: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+    match attempt.ending {
+        Ending::AfterConnect {
+            met: Met::Timeout, ..
+        } => Some((attempt.local?, reached)),
+        _ => None,
     }
 }
 

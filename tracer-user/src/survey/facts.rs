@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    case::{Ending, Endpoint, Fact, HostFacts, Netns, Observed, Worker},
+    case::{Ending, Endpoint, Fact, HostFacts, Met, Netns, Observed, Worker},
     correlate::Ended,
     host::{conntrack, facts::Host},
     survey::suspects::{self, Suspects},
@@ -40,6 +40,8 @@ struct Asked {
     arrived: Option<(Netns, SocketAddr)>,
     ending: Ending,
     suspects: Suspects,
+    /// nginx's end of a connection whose other end is looked for.
+    local: Option<SocketAddr>,
 }
 
 impl Facts {
@@ -58,6 +60,7 @@ impl Facts {
             arrived: arrival(&ended.timeline).or(tracked.map(|to| (worker.netns, to))),
             ending: ended.attempt.ending,
             suspects: Suspects::of(ended, worker),
+            local: ended.attempt.local.filter(|_| waited(ended.attempt.ending)),
         };
         if let Some((at, facts)) = self.kept.get(&asked)
             && at.elapsed() < FRESH
@@ -105,6 +108,17 @@ fn tracked(host: &Host, worker: &Worker, ended: &Ended) -> Option<SocketAddr> {
     let (from, to) = (canonical(attempt.local?), canonical(attempt.remote?));
     let namespace = host.namespaces.get(worker.netns)?;
     conntrack::destination(namespace, from, to).filter(|real| *real != to)
+}
+
+/// nginx waited for an answer on a connection that stood: its other end may stand yet.
+fn waited(ending: Ending) -> bool {
+    matches!(
+        ending,
+        Ending::AfterConnect {
+            met: Met::Timeout,
+            ..
+        }
+    )
 }
 
 /// Where the SYN was last seen, and which destination it had there.

@@ -125,10 +125,14 @@ fn described(index: usize) -> (&'static str, &'static str) {
         kind::LISTEN_STARTED | kind::LISTEN_ENDED | kind::LISTEN_CALLED => {
             (RING, "changes of listeners")
         }
-        kind::LOG_LINE => (RING, "lines of error logs"),
-        kind::CLIENT_CLOSED => (RING, "clients that left"),
-        kind::SOCKET_CLOSED => (RING, "sockets closed"),
         kind::NEIGHBOUR_DROPPED => NEIGHBOURS,
+        kind::LOG_LINE => (
+            KERNEL,
+            "lines of error logs, for want of room or because there were too many",
+        ),
+        kind::CLIENT_CLOSED => (RING, "clients that left"),
+        kind::SOCKET_CLOSED | kind::UPSTREAM_CLOSED => (RING, "sockets closed"),
+        kind::PEER_ENDED => (RING, "connections that backends ended"),
         _ => (RING, "changes of processes"),
     }
 }

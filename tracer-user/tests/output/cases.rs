@@ -40,6 +40,8 @@ pub fn refused_case() -> Case {
         timeline: Vec::new(),
         host: HostFacts::default(),
         log: None,
+        connection: None,
+        earlier: Vec::new(),
         coverage: Coverage {
             unavailable: Vec::new(),
             lost_records: false,

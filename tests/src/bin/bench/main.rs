@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     let host = Host::with(&arguments.whyrefused)?;
     let bench = Bench::set(&host)?;
     let mut report = Report::new(&host, &arguments)?;
-    for traffic in [Traffic::Healthy, Traffic::Refused] {
+    for traffic in [Traffic::Healthy, Traffic::Kept, Traffic::Refused] {
         let pairs = measure(&host, &bench, traffic, &arguments)?;
         report.add(traffic, &pairs)?;
     }

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
+use super::connection::any_peer;
 use super::facts::{any_address, any_errno, any_netns, any_time};
 use super::filters::any_filtering;
 use crate::case::*;
@@ -48,6 +49,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         of((any::<u64>(), any::<u64>())),
         vec(any_program(), 0..3),
         vec(any_filtering(), 0..3),
+        of(any_peer()),
     )
         .prop_map(
             |(
@@ -57,6 +59,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 descriptors,
                 programs,
                 filterings,
+                peer,
             )| HostFacts {
                 owners,
                 far_end,
@@ -76,6 +79,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 programs,
                 devices: Vec::new(),
                 unix: None,
+                peer,
                 ports,
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
