@@ -5,7 +5,9 @@ use aya_ebpf::{
 };
 use tracer_common::{
     layout::NONE,
-    record::{FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind, peer_end},
+    record::{
+        FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind, peer_end,
+    },
 };
 
 use crate::{
