@@ -48,7 +48,8 @@ pub fn ends(socket: u64) {
         tell(socket, attempt);
     } else {
         attempt.broken_at = now();
-        let _ = BROKEN.insert(socket, &*attempt, 0);
+        let attempt: &Attempt = attempt;
+        let _ = BROKEN.insert(socket, attempt, 0);
         become_interested(interest::FAILED_SOCKETS);
     }
     let _ = ATTEMPTS.remove(socket);
@@ -114,7 +115,7 @@ fn tell(socket: u64, attempt: &Attempt) {
         kind::UPSTREAM_CLOSED,
         fill!(record: UpstreamClosed {
             header: header(kind::UPSTREAM_CLOSED),
-            task: Task { tgid: attempt.tgid, tid: tid, comm: [0; 16] },
+            task: Task { tgid: attempt.tgid, tid, comm: [0; 16] },
             socket: socket,
             started: attempt.started,
             established: attempt.established,
