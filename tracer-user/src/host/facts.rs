@@ -82,6 +82,11 @@ impl Host {
         self.addresses.owners(address, netns).contains(&netns)
     }
 
+    /// The namespaces that have the address, `asking` first, as far as was read.
+    pub fn owners(&self, address: IpAddr, asking: Netns) -> Vec<Netns> {
+        self.addresses.owners(address, asking)
+    }
+
     /// Gathers what bears on `attempt`. `arrived` is the namespace that its SYN got to and the
     /// destination that it had there, where the kernel told: NAT may have changed it. Nothing is
     /// gathered about a destination that is not TCP.

@@ -5,28 +5,24 @@
 //! nothing.
 
 mod incidents;
+mod kept;
 mod packet;
+mod presumption;
 mod reading;
 mod tally;
 mod translations;
 mod wording;
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use crate::{
     case::{Action, Filtering, Fitting, Hook, Icmp, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
-    firewall::{Packet, evaluate, ruleset::ChainKind, trial::End},
+    firewall::{Packet, ruleset::ChainKind, trial::End},
     host::{facts::Host, netns::Namespace},
 };
 use incidents::Incident;
-use reading::Reading;
-use tally::Tally;
-use wording::Wording;
+use kept::Kept;
 
 /// How often a namespace's rules are looked at when packets are stopped there.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -51,16 +47,6 @@ const ALL_KINDS: [ChainKind; 3] = [ChainKind::Filter, ChainKind::Route, ChainKin
 #[derive(Debug, Default)]
 pub struct Filters {
     kept: HashMap<Netns, Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    looked: Instant,
-    reading: Reading,
-    /// The ruleset before the last change.
-    before: Option<Reading>,
-    tally: Tally,
-    wording: Wording,
 }
 
 /// A packet at a hook, and what is asked about it.
@@ -136,7 +122,7 @@ impl Filters {
         let namespace = host.namespaces.get(question.netns)?;
         let kept = self.read_since(namespace, question.at)?;
         let first = kept.answer(namespace, question);
-        if first.fitting.len() < 2 || kept.reading.at > question.at {
+        if first.fitting.len() < 2 || kept.read_at() > question.at {
             return Some(first);
         }
         // Counters tell several rules apart.
@@ -147,7 +133,7 @@ impl Filters {
     /// The rules, looked at after `at` to see whether they changed.
     fn read_since(&mut self, namespace: &Namespace, at: KernelTime) -> Option<&mut Kept> {
         let age = match self.kept.get(&namespace.inode) {
-            Some(kept) if kept.reading.at > at => LOOK_AGAIN,
+            Some(kept) if kept.read_at() > at => LOOK_AGAIN,
             _ => Duration::ZERO,
         };
         self.refresh(namespace, age);
@@ -156,26 +142,10 @@ impl Filters {
 
     fn refresh(&mut self, namespace: &Namespace, age: Duration) {
         match self.kept.get_mut(&namespace.inode) {
-            Some(kept) if kept.looked.elapsed() < age => {}
-            Some(kept) => {
-                kept.looked = Instant::now();
-                if kept.reading.is_outdated(namespace) {
-                    kept.read_again(namespace);
-                }
-            }
+            Some(kept) => kept.refresh(namespace, age),
             None => {
                 self.make_room();
-                let reading = Reading::of(namespace);
-                let mut tally = Tally::default();
-                tally.add(&reading);
-                let kept = Kept {
-                    looked: Instant::now(),
-                    reading,
-                    before: None,
-                    tally,
-                    wording: Wording::default(),
-                };
-                self.kept.insert(namespace.inode, kept);
+                self.kept.insert(namespace.inode, Kept::of(namespace));
             }
         }
     }
@@ -188,68 +158,6 @@ impl Filters {
         if let Some(netns) = oldest.map(|(netns, _)| *netns) {
             self.kept.remove(&netns);
         }
-    }
-}
-
-impl Kept {
-    fn read_again(&mut self, namespace: &Namespace) {
-        let reading = Reading::of(namespace);
-        self.tally.add(&reading);
-        let old = std::mem::replace(&mut self.reading, reading);
-        if !old.has_rules_of(&self.reading) {
-            self.wording.forget();
-            self.before = Some(old);
-        }
-    }
-
-    /// The ruleset as it stood at that generation, else as it stands.
-    fn standing_at(&self, generation: Option<u32>) -> &Reading {
-        let is_it =
-            |reading: &&Reading| generation.is_some() && reading.ruleset.generation == generation;
-        let mut readings = std::iter::once(&self.reading).chain(&self.before);
-        readings.find(is_it).unwrap_or(&self.reading)
-    }
-
-    fn answer(&mut self, namespace: &Namespace, question: &Question) -> Filtering {
-        let mut wording = std::mem::take(&mut self.wording);
-        let reading = self.standing_at(question.generation);
-        let [known, presumed] = question.packets;
-        let try_out = |packet| evaluate(&reading.ruleset, packet, question.hook, question.kinds);
-        let mut trial = try_out(known);
-        if !trial.ends.iter().any(|end| ends_for(end, question.purpose)) {
-            trial = try_out(presumed);
-        }
-        let ends: Vec<&End> = trial
-            .ends
-            .iter()
-            .filter(|end| ends_for(end, question.purpose))
-            .take(TOLD)
-            .collect();
-        let generation = reading.ruleset.generation;
-        let texts = wording.of(namespace, &ends);
-        let fitting = std::iter::zip(ends, texts)
-            .map(|(end, text)| Fitting {
-                text,
-                counted: self.tally.counted(end, question.at),
-                never_met: tally::packets(end) == Some(0) && reading.at > question.at,
-                action: as_sent(&end.action, known.to.is_ipv6()),
-                ..fitting(end)
-            })
-            .collect();
-        let filtering = Filtering {
-            netns: question.netns,
-            hook: question.hook,
-            answer: question.answer,
-            purpose: question.purpose,
-            fitting,
-            doubts: trial.doubts.iter().cloned().collect(),
-            changed: question.generation.is_some()
-                && generation.is_some()
-                && question.generation != generation,
-            unread: reading.ruleset.unread.clone(),
-        };
-        self.wording = wording;
-        filtering
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     host::facts::Host,
 };
 
+/// Namespaces that have the dialled address and are asked; several may have it by chance.
+const ROUTERS: usize = 8;
+
 /// Where a packet of nginx was seen on its way to another destination.
 struct Seen {
     netns: Netns,
@@ -17,7 +20,9 @@ struct Seen {
     from: SocketAddr,
 }
 
-/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else those of the one where the packet was seen.
+/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else
+/// those of the one where the packet was seen, else of one that has the dialled address: a router
+/// translates what is sent to itself.
 pub fn of(
     filters: &mut Filters,
     host: &Host,
@@ -32,10 +37,17 @@ pub fn of(
         at: ended.attempt.ended,
         from: local,
     }))?;
+    let routers = host.owners(remote.ip(), own).into_iter();
     let places = [
         (own, Hook::Output, local),
         (seen.netns, Hook::Prerouting, seen.from),
-    ];
+    ]
+    .into_iter()
+    .chain(
+        routers
+            .take(ROUTERS)
+            .map(|netns| (netns, Hook::Prerouting, local)),
+    );
     places.into_iter().find_map(|(netns, hook, from)| {
         let packet = packet::untranslated(host, worker, netns, from, remote, hook);
         let question = Question {
