@@ -22,4 +22,5 @@ pub mod scene;
 pub mod scratch;
 pub mod sockets;
 pub mod tracer;
+pub mod unix_backend;
 pub mod wire;

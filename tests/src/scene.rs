@@ -13,7 +13,8 @@ use nix::sys::signal::Signal;
 
 pub use self::case::{Case, case, config_of};
 pub use self::expected::{
-    Expected, aborted, denied, errno_name, failed_to_bind, no_socket, refused, reported, timed_out,
+    Expected, aborted, denied, errno_name, failed_to_bind, met, no_socket, refused, reported,
+    timed_out,
 };
 
 use self::blame::Watched;

@@ -4,8 +4,9 @@ use zerocopy::FromBytes;
 
 use crate::record::{
     AttemptEnded, BindFailed, ClientClosed, ConnectFailed, Connected, Executed, Forked, Header,
-    IcmpSent, LOG_LINE, Listening, LogLineHead, NeighbourDropped, OomVictim, PacketDropped,
-    ProcessExited, ResetSent, Retransmitted, SignalSent, SocketClosed, SocketFailed, kind,
+    IcmpSent, LOG_LINE, ListenCalled, Listening, LogLineHead, NeighbourDropped, OomVictim,
+    PacketDropped, PeerEnded, ProcessExited, ResetSent, Retransmitted, SignalSent, SocketClosed,
+    SocketFailed, UpstreamClosed, kind,
 };
 
 /// A record as it lay in the ring buffer.
@@ -30,6 +31,9 @@ pub enum Record<'a> {
     ClientClosed(ClientClosed),
     SocketClosed(SocketClosed),
     NeighbourDropped(NeighbourDropped),
+    ListenCalled(ListenCalled),
+    UpstreamClosed(UpstreamClosed),
+    PeerEnded(PeerEnded),
     LogLine(LogLineHead, &'a [u8]),
 }
 
@@ -82,6 +86,9 @@ impl<'a> Record<'a> {
             kind::CLIENT_CLOSED => read(header.kind, bytes).map(Record::ClientClosed),
             kind::SOCKET_CLOSED => read(header.kind, bytes).map(Record::SocketClosed),
             kind::NEIGHBOUR_DROPPED => read(header.kind, bytes).map(Record::NeighbourDropped),
+            kind::LISTEN_CALLED => read(header.kind, bytes).map(Record::ListenCalled),
+            kind::UPSTREAM_CLOSED => read(header.kind, bytes).map(Record::UpstreamClosed),
+            kind::PEER_ENDED => read(header.kind, bytes).map(Record::PeerEnded),
             kind::LOG_LINE => log_line(bytes),
             unknown => Err(DecodeError::UnknownKind(unknown)),
         }
@@ -108,6 +115,9 @@ impl<'a> Record<'a> {
             Record::ClientClosed(record) => &record.header,
             Record::SocketClosed(record) => &record.header,
             Record::NeighbourDropped(record) => &record.header,
+            Record::ListenCalled(record) => &record.header,
+            Record::UpstreamClosed(record) => &record.header,
+            Record::PeerEnded(record) => &record.header,
             Record::LogLine(head, _) => &head.header,
         }
     }

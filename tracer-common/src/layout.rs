@@ -27,6 +27,7 @@ macro_rules! layout {
 
 layout! {
     sock_family,
+    sock_state,
     sock_dport,
     sock_daddr,
     sock_rcv_saddr,
@@ -45,6 +46,14 @@ layout! {
     inet_sport,
     tcp_snd_una,
     tcp_lsndtime,
+    tcp_snd_nxt,
+    tcp_write_seq,
+    tcp_bytes_sent,
+    tcp_bytes_received,
+    tcp_total_retrans,
+    tcp_srtt_us,
+    /// `icsk_ack.lrcvtime` of the `inet_connection_sock` that a `tcp_sock` begins with.
+    tcp_lrcvtime,
     net_inum,
     /// From a `struct socket` to the inode number of its `socket_alloc`.
     socket_inode,

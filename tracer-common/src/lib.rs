@@ -27,7 +27,9 @@ pub mod interest {
     pub const RECOVERIES: u32 = 2;
     /// Failures or silence: lines of error logs are awaited.
     pub const LOG_LINES: u32 = 3;
-    pub const COUNT: u32 = 4;
+    /// Lines of error logs were told: the close of the connection that one is about is awaited.
+    pub const CLOSES: u32 = 4;
+    pub const COUNT: u32 = 5;
 }
 
 /// The lengths of the maps. Each is a bound: what finds no room is counted as lost.
@@ -38,8 +40,11 @@ pub mod bound {
     pub const OWNERS: u32 = 16_384;
     /// Threads inside `connect()` or `bind()` at one moment.
     pub const CALLS: u32 = 4_096;
-    /// Sockets in SYN_SENT at one moment.
-    pub const ATTEMPTS: u32 = 16_384;
+    /// Sockets in SYN_SENT and connections that stand, at one moment.
+    pub const ATTEMPTS: u32 = 65_536;
+    /// Connections that broke and that nginx has not closed yet; the least recently used goes
+    /// first.
+    pub const BROKEN: u32 = 4_096;
     /// Destinations dialled lately; the least recently used goes first.
     pub const DIALLED: u32 = 4_096;
     /// Local addresses of sockets that wait for an answer after `connect()` returned.

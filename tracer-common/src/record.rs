@@ -37,9 +37,22 @@ pub mod kind {
     pub const CLIENT_CLOSED: u16 = 18;
     pub const SOCKET_CLOSED: u16 = 19;
     pub const NEIGHBOUR_DROPPED: u16 = 20;
+    pub const LISTEN_CALLED: u16 = 21;
+    pub const UPSTREAM_CLOSED: u16 = 22;
+    pub const PEER_ENDED: u16 = 23;
     /// One past the last: the length of the array of losses, whose index 0 counts map entries
     /// that found no room.
-    pub const COUNT: u16 = 21;
+    pub const COUNT: u16 = 24;
+}
+
+/// How the other end of a connection ended it.
+pub mod peer_end {
+    /// It closed its socket, which sends a FIN.
+    pub const CLOSED: u32 = 0;
+    /// It gave up its socket, which sends a reset.
+    pub const RESET: u32 = 1;
+    /// The kernel answered a segment of nginx with a reset.
+    pub const RESET_IN_ANSWER: u32 = 2;
 }
 
 /// Frames of the kernel's stack that a record keeps, the innermost first.
@@ -331,6 +344,73 @@ wire! {
         pub socket: u64,
     }
 
+    /// A process called `listen()`, on a socket of whatever family.
+    pub struct ListenCalled {
+        pub header: Header,
+        pub task: Task,
+    }
+
+    /// A worker closed a connection to an upstream right after writing a line to its error log.
+    /// Numbers that the kernel does not have are `MAX`.
+    pub struct UpstreamClosed {
+        pub header: Header,
+        /// The thread that closed it; its name is not filled in.
+        pub task: Task,
+        pub socket: u64,
+        /// When `connect()` was called, and when the connection stood.
+        pub started: u64,
+        pub established: u64,
+        /// When a reset arrived, a FIN arrived, the socket got an error; 0 where it did not.
+        pub reset_at: u64,
+        pub fin_at: u64,
+        pub broken_at: u64,
+        pub dialled: Address,
+        pub local: Address,
+        pub remote: Address,
+        pub bytes_sent: u64,
+        pub bytes_received: u64,
+        /// `sk_err`, positive.
+        pub error: u32,
+        pub netns: u32,
+        /// The clock of the two that follow, as this record was made.
+        pub jiffies: u32,
+        /// `tcp_jiffies32` when data was last sent and last received.
+        pub last_sent: u32,
+        pub last_received: u32,
+        /// Bytes that were sent and not acknowledged.
+        pub unacknowledged: u32,
+        /// Bytes that wait to be sent.
+        pub unsent: u32,
+        pub retransmissions: u32,
+        /// Smoothed round-trip time in microseconds.
+        pub round_trip: u32,
+        pub reserved: u32,
+    }
+
+    /// On this host the other end of a connection to a dialled address ended it: with a reset,
+    /// or with a FIN by a process that was dying.
+    pub struct PeerEnded {
+        pub header: Header,
+        /// The task in whose context it happened.
+        pub task: Task,
+        /// The end that ended it, and the one of nginx.
+        pub local: Address,
+        pub remote: Address,
+        /// `peer_end`.
+        pub how: u32,
+        /// `enum sk_rst_reason`; [`super::layout::NONE`] where there is none.
+        pub reason: u32,
+        pub netns: u32,
+        /// A process had accepted the connection.
+        pub accepted: u32,
+        /// The socket that answered is a listener.
+        pub listening: u32,
+        /// The task was exiting (`PF_EXITING`), with this code as `wait()` encodes it.
+        pub exiting: u32,
+        pub exit_code: u32,
+        pub reserved: u32,
+    }
+
     /// Begins a record of an error-log line; the text follows.
     pub struct LogLineHead {
         pub header: Header,
@@ -454,6 +534,8 @@ const _: () = {
     assert!(size_of::<BindFailed>() == 72);
     assert!(size_of::<ClientClosed>() == 64);
     assert!(size_of::<SocketClosed>() == 24);
+    assert!(size_of::<UpstreamClosed>() == 216);
+    assert!(size_of::<PeerEnded>() == 120);
     assert!(size_of::<LogLineHead>() == 48);
     assert!(size_of::<LogLine<SHORT_LINE>>() == 48 + SHORT_LINE);
     assert!(size_of::<LogLine<LOG_LINE>>() == 48 + LOG_LINE);

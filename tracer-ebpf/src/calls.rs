@@ -158,6 +158,10 @@ fn keep_waiting(call: &Call) {
     let Some(attempt) = ATTEMPTS.get_ptr_mut(call.socket) else {
         return;
     };
+    // SAFETY: the entry stays as long as nginx holds the socket.
+    if unsafe { (*attempt).established } != 0 {
+        return;
+    }
     let local = local_address(call.socket);
     let _ = WAITING.insert(local.key(), call.socket, 0);
     let (_, tid) = current();

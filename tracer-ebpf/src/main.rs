@@ -6,6 +6,7 @@
 #![no_main]
 
 mod calls;
+mod connection;
 mod emit;
 mod kernel;
 mod log_line;

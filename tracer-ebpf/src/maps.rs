@@ -26,9 +26,13 @@ pub static INTERESTS: Array<u32> = Array::with_max_entries(interest::COUNT, 0);
 #[map]
 pub static CALLS: HashMap<u32, Call> = HashMap::with_max_entries(bound::CALLS, 0);
 
-/// Sockets of nginx in SYN_SENT, by their address in the kernel.
+/// Sockets of nginx in SYN_SENT and connections that stand, by their address in the kernel.
 #[map]
 pub static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(bound::ATTEMPTS, 0);
+
+/// Connections that an error ended and that nginx still holds.
+#[map]
+pub static BROKEN: LruHashMap<u64, Attempt> = LruHashMap::with_max_entries(bound::BROKEN, 0);
 
 /// Destinations that nginx dialled lately: what answers them is observed in every namespace.
 #[map]
@@ -55,6 +59,10 @@ pub static FAILING: LruHashMap<u32, Failing> = LruHashMap::with_max_entries(boun
 #[map]
 pub static OUTCOMES: PerCpuHashMap<Outcome, Tally> =
     PerCpuHashMap::with_max_entries(bound::OUTCOMES, 0);
+
+/// Lines of error logs that nothing but themselves announces, in the present window.
+#[map]
+pub static UNANNOUNCED: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
@@ -87,6 +95,18 @@ pub struct Failing {
     pub credit: u32,
     /// Until when an unanswered attempt may lead to a line.
     pub waits_until: u64,
+    /// When it last wrote a line that was told.
+    pub wrote_at: u64,
+    /// How many closes of upstream connections are still told for such lines.
+    pub closes: u64,
+}
+
+/// What is used up of a budget.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Budget {
+    pub window: u64,
+    pub used: u64,
 }
 
 /// A `connect()` or `bind()`. The entry stays with its thread: to write a new call into it costs
@@ -113,11 +133,15 @@ pub struct Call {
     pub descriptor: u32,
 }
 
-/// An attempt between SYN_SENT and its end.
+/// An attempt from SYN_SENT on; once it succeeded, the connection until nginx closes it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Attempt {
     pub started: u64,
+    /// When the connection stood; 0 in SYN_SENT.
+    pub established: u64,
+    pub fin_at: u64,
+    pub broken_at: u64,
     pub reset_at: u64,
     pub reset_sent: Fate,
     pub no_socket: Fate,

@@ -149,8 +149,9 @@ fn assemble(from: Address, to: Address, tcp: &[u8; TCP_START], ttl: u8) -> Segme
     }
 }
 
+/// Whether nginx dialled the address lately.
 #[inline(always)]
-fn dialled(address: &Address) -> bool {
+pub fn dialled(address: &Address) -> bool {
     DIALLED.get_ptr(address.key()).is_some()
 }
 

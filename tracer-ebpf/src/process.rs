@@ -1,14 +1,17 @@
 //! The life of processes: of nginx, and of those that hold listening sockets.
 
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
 use tracer_common::{
-    record::{Executed, Forked, OomVictim, ProcessExited, SignalSent, Task, kind},
+    record::{Executed, Forked, ListenCalled, OomVictim, ProcessExited, SignalSent, Task, kind},
     role,
 };
 
 use crate::{
     emit::{current_task, emit, fill, header, no_room},
-    kernel::{exit_code_of, layout, read},
+    kernel::{argument, exit_code_of, layout, read},
     maps::{CALLS, FAILING, OWNERS, TASKS},
 };
 
@@ -131,6 +134,26 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
                 sender: current_task(),
                 target: target,
                 signal: signal,
+        }),
+    );
+    0
+}
+
+/// The one sign of a Unix socket that begins to listen: no tracepoint is about those.
+///
+/// match-proto: syscalls:sys_exit_listen(long ret)
+#[tracepoint]
+pub fn sys_exit_listen(context: TracePointContext) -> u32 {
+    if argument(&context, 0) != 0 {
+        return 0;
+    }
+    let task = current_task();
+    let _ = OWNERS.insert(task.tgid, 1, 0);
+    emit(
+        kind::LISTEN_CALLED,
+        fill!(record: ListenCalled {
+                header: header(kind::LISTEN_CALLED),
+                task: task,
         }),
     );
     0

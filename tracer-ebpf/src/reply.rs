@@ -5,37 +5,47 @@ use aya_ebpf::{
 };
 use tracer_common::{
     layout::NONE,
-    record::{FRAMES, Fate, IcmpSent, PacketDropped, ResetSent, Segment, kind},
+    record::{FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind, peer_end},
 };
 
 use crate::{
-    emit::{emit, fill, header, now},
-    kernel::layout,
+    connection,
+    emit::{current_task, emit, fill, header, now},
+    kernel::{layout, read},
     neighbour,
     packet::{
-        FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, beside, locate, segment,
+        FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, beside, dialled, locate,
+        segment,
     },
 };
 
 /// The first values of `enum skb_drop_reason` (`SKB_NOT_DROPPED_YET`, `SKB_CONSUMED`) mean that
 /// nothing was dropped; the enum's own comment keeps them first.
 const NOT_DROPPED: u32 = 1;
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
 
 /// match-proto: tcp:tcp_send_reset(const struct sock *sk, const struct sk_buff *skb[, const enum sk_rst_reason reason])
 #[raw_tracepoint]
 pub fn tcp_send_reset(context: RawTracePointContext) -> i32 {
     let skb: u64 = context.arg(1);
-    let Some(mut segment) = segment(skb, FLAG_SYN) else {
+    if skb == 0 {
+        // `tcp_send_active_reset` answers nothing: the socket itself is given up.
+        connection::peer_ended(context.arg(0), peer_end::RESET, reset_reason(&context));
+        return 0;
+    }
+    let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_ACK) else {
         return 0;
     };
+    if segment.flags & FLAG_SYN == 0 {
+        answered(&context, skb, segment);
+        return 0;
+    }
     if segment.flags & FLAG_ACK != 0 || belongs(&segment) != Some(Side::Nginx) {
         return 0;
     }
     locate(skb, &mut segment);
-    let reason = match layout!(reset_reason_argument) {
-        2 => context.arg(2),
-        _ => NONE,
-    };
+    let reason = reset_reason(&context);
     if let Some(attempt) = attempt_under_way(&segment) {
         attempt.reset_sent = fate(&segment, reason);
         return 0;
@@ -50,6 +60,42 @@ pub fn tcp_send_reset(context: RawTracePointContext) -> i32 {
         }),
     );
     0
+}
+
+#[inline(always)]
+fn reset_reason(context: &RawTracePointContext) -> u32 {
+    match layout!(reset_reason_argument) {
+        2 => context.arg(2),
+        _ => NONE,
+    }
+}
+
+/// A segment of a connection that stood for nginx was answered with a reset.
+#[inline(always)]
+fn answered(context: &RawTracePointContext, skb: u64, mut segment: Segment) {
+    if !dialled(&segment.to) {
+        return;
+    }
+    locate(skb, &mut segment);
+    let socket: u64 = context.arg(0);
+    let state: u8 = read(socket, layout!(sock_state)).unwrap_or(0);
+    emit(
+        kind::PEER_ENDED,
+        fill!(record: PeerEnded {
+            header: header(kind::PEER_ENDED),
+            task: current_task(),
+            local: segment.to,
+            remote: segment.from,
+            how: peer_end::RESET_IN_ANSWER,
+            reason: reset_reason(context),
+            netns: segment.netns,
+            accepted: 0,
+            listening: u32::from(state == LISTEN),
+            exiting: 0,
+            exit_code: 0,
+            reserved: 0,
+        }),
+    );
 }
 
 /// match-proto: skb:kfree_skb(struct sk_buff *skb, void *location[, enum skb_drop_reason reason[, struct sock *rx_sk]])

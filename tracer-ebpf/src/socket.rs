@@ -10,6 +10,7 @@ use tracer_common::{
 };
 
 use crate::{
+    connection,
     emit::{current, current_task, emit, fill, header, no_room, now},
     kernel::{
         exit_code, exiting, inode, is_tcp, layout, local_address, netns_of_socket, read,
@@ -25,6 +26,7 @@ use crate::{
 const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
 const SYN_RECV: i32 = 3;
+const FIN_WAIT1: i32 = 4;
 const CLOSE: i32 = 7;
 const CLOSE_WAIT: i32 = 8;
 const LAST_ACK: i32 = 9;
@@ -48,7 +50,16 @@ pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
         (SYN_SENT, ESTABLISHED) => attempt_succeeds(socket),
         (SYN_SENT, SYN_RECV) => attempt_meets_itself(socket),
         (SYN_SENT, CLOSE) => attempt_ends(socket),
-        (CLOSE_WAIT, LAST_ACK) => client_closes(socket),
+        (ESTABLISHED, CLOSE_WAIT) => connection::fin_arrives(socket),
+        (ESTABLISHED, FIN_WAIT1) => {
+            connection::dying_peer_closes(socket);
+            connection::closed(socket);
+        }
+        (CLOSE_WAIT, LAST_ACK) => {
+            client_closes(socket);
+            connection::closed(socket);
+        }
+        (ESTABLISHED | CLOSE_WAIT, CLOSE) => connection::ends(socket),
         (CLOSE, LISTEN) => listening(kind::LISTEN_STARTED, socket),
         (LISTEN, CLOSE) => listening(kind::LISTEN_ENDED, socket),
         _ => {}
@@ -71,7 +82,9 @@ pub fn tcp_receive_reset(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub fn tcp_retransmit_skb(context: RawTracePointContext) -> i32 {
     let socket: u64 = context.arg(0);
-    if ATTEMPTS.get_ptr(socket).is_none() {
+    // SAFETY: the socket is locked while it sends, so that the entry stays.
+    let opening = |attempt: *const Attempt| unsafe { (*attempt).established } == 0;
+    if !ATTEMPTS.get_ptr(socket).is_some_and(opening) {
         return 0;
     }
     let error = match layout!(retransmit_error_argument) {
@@ -97,6 +110,7 @@ pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
         return 0;
     }
     let socket: u64 = context.arg(0);
+    connection::broken_one_closed(socket);
     if FAILED.get_ptr(socket).is_none() {
         return 0;
     }
@@ -113,7 +127,7 @@ pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
 
 /// `tcp_v4_connect` and `tcp_v6_connect` enter SYN_SENT when the route is found and the
 /// destination is set, and before the local port is chosen.
-#[inline(always)]
+#[inline(never)]
 fn attempt_begins(socket: u64) {
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() || !is_tcp(socket) {
@@ -122,6 +136,9 @@ fn attempt_begins(socket: u64) {
     let remote = remote_address(socket);
     let mut attempt = Attempt {
         started: now(),
+        established: 0,
+        fin_at: 0,
+        broken_at: 0,
         reset_at: 0,
         reset_sent: Fate::NONE,
         no_socket: Fate::NONE,
@@ -149,20 +166,21 @@ fn attempt_begins(socket: u64) {
 
 #[inline(always)]
 fn attempt_succeeds(socket: u64) {
-    let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
+    let Some(attempt) = ATTEMPTS.get_ptr_mut(socket) else {
         return;
     };
-    // SAFETY: the entry stays until this function removes it at its end; the socket is locked.
-    let attempt = unsafe { &*attempt };
+    // SAFETY: the entry stays as long as nginx holds the socket, which is locked.
+    let attempt = unsafe { &mut *attempt };
     if interested(interest::RECOVERIES) && RECOVERING.get_ptr(attempt.dialled.key()).is_some() {
         connected(socket, attempt, false);
     }
-    forget(socket, attempt);
+    attempt.established = now();
+    wait_no_longer(attempt);
 }
 
 /// A socket in SYN_SENT that receives a SYN goes on to SYN_RECV
 /// (`tcp_rcv_synsent_state_process`). Where that SYN is its own it is connected to itself.
-#[inline(always)]
+#[inline(never)]
 fn attempt_meets_itself(socket: u64) {
     let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
         return;
@@ -195,7 +213,7 @@ fn connected(socket: u64, attempt: &Attempt, self_connected: bool) {
     );
 }
 
-#[inline(always)]
+#[inline(never)]
 fn attempt_ends(socket: u64) {
     let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
         return;
@@ -305,6 +323,11 @@ fn ended(socket: u64, attempt: &Attempt, error: u32) {
 #[inline(always)]
 fn forget(socket: u64, attempt: &Attempt) {
     let _ = ATTEMPTS.remove(socket);
+    wait_no_longer(attempt);
+}
+
+#[inline(always)]
+fn wait_no_longer(attempt: &Attempt) {
     if attempt.waiting.family != 0 {
         let _ = WAITING.remove(attempt.waiting.key());
     }
@@ -319,7 +342,7 @@ fn nameless(attempt: &Attempt) -> Task {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn client_closes(socket: u64) {
     if !interested(interest::CLIENTS_LEAVING) {
         return;
@@ -351,7 +374,7 @@ fn answered_since(socket: u64, failing: &Failing) -> bool {
     sent.wrapping_sub(failing.failed_jiffies) as i32 >= 0
 }
 
-#[inline(always)]
+#[inline(never)]
 fn listening(which: u16, socket: u64) {
     if !is_tcp(socket) {
         return;

@@ -3,22 +3,28 @@
 //! A case is plain data: it is recorded as JSON, replayed without root, and is all that
 //! diagnosis may look at. Times are kernel time, see [`KernelTime`].
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod connection;
 mod packet_filter;
 mod policy;
 mod programs;
 mod queues;
+mod unix;
 
+pub use connection::{Connection, Earlier, Met, Peer, PeerEnd, PeerEnded, Phase, Undialled};
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
 };
 pub use policy::{Denial, Module, Policies};
 pub use programs::{AttachedProgram, ProgramPlace};
 pub use queues::Waiting;
+pub use unix::{
+    Access, Credentials, EndedUnixListener, FileKind, Mapped, Refusal, RefusedBy, Relation,
+    SocketKind, Step, UnixCandidate, UnixFacts, UnixSocket, Walk, WalkEnd,
+};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
 pub type KernelTime = u64;
@@ -37,6 +43,12 @@ pub struct Case {
     pub host: HostFacts,
     /// The line that the worker wrote to its error log about this attempt.
     pub log: Option<LogLine>,
+    /// The connection, where it stood and nginx closed it right after complaining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// What led to the failure, in time order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
     pub coverage: Coverage,
 }
 
@@ -111,6 +123,14 @@ pub enum Ending {
     GaveUp,
     /// The connection stood, yet the attempt is a failure all the same (self-connect).
     Established,
+    /// The connection stood, and nginx complained of it afterwards. `errno` is what it logged.
+    AfterConnect {
+        phase: Phase,
+        met: Met,
+        errno: Option<i32>,
+    },
+    /// nginx dialled nobody.
+    Undialled { cause: Undialled },
 }
 
 /// A fact with the time at which the kernel met it.
@@ -184,6 +204,10 @@ pub enum Fact {
     CallIntercepted,
     /// The kernel audited that a security module denied this process something.
     Audited { denial: Denial },
+    /// The peer's FIN arrived.
+    FinReceived,
+    /// The other end of the connection, on this host, ended it.
+    PeerEnded(PeerEnded),
 }
 
 /// A TCP segment's header, the side that nginx is on first where it is nginx's own packet.
@@ -231,6 +255,9 @@ pub struct HostFacts {
     /// The network namespace that this tool runs in: commands for another one need `nsenter`.
     #[serde(default)]
     pub tool_netns: Option<Netns>,
+    /// Paths that lead to the network namespaces in which packets were stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrances: Vec<(Netns, String)>,
     /// Listening sockets on the dialled port in any namespace, and every listening socket of the
     /// namespaces in `owners` and of the one in which the SYN arrived.
     pub listeners: Vec<Listener>,
@@ -262,9 +289,6 @@ pub struct HostFacts {
     /// Programs attached where a packet was dropped or a call was refused or rewritten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<AttachedProgram>,
-    /// Paths by which namespaces that commands are meant for are entered.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub entrances: BTreeMap<Netns, String>,
     /// What waits in front of the listeners that the SYN may have been for, where nobody answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Waiting>,
@@ -274,6 +298,12 @@ pub struct HostFacts {
     /// Names of the interfaces on which packets of the attempt were dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
+    /// About a Unix socket that was dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix: Option<UnixFacts>,
+    /// The other end of the connection, where it is on this host and was still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

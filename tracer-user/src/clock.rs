@@ -1,6 +1,6 @@
 //! The clocks of kernel time and of the calendar.
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use crate::case::KernelTime;
 
@@ -12,6 +12,16 @@ pub fn monotonic() -> KernelTime {
 /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`, in nanoseconds. It changes when the clock is set.
 pub fn wall_offset() -> i64 {
     read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// The length of the kernel's tick in nanoseconds: the coarse clock moves by it.
+pub fn tick() -> u64 {
+    const ASSUMED: u64 = 4_000_000;
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .ok()
+        .and_then(|length| u64::try_from(length.tv_nsec()).ok())
+        .filter(|length| *length > 0)
+        .unwrap_or(ASSUMED)
 }
 
 fn read(clock: ClockId) -> i64 {

@@ -4,11 +4,13 @@
 //! An attempt that ended waits shortly for what the worker does next (its log line), and is then
 //! ready. Time is an argument; nothing here asks the host.
 
+mod connections;
 mod denials;
 mod ended;
 mod floating;
 mod lines;
 mod neighbours;
+mod peers;
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -16,11 +18,13 @@ use crate::{
     case::{Denial, Ending, Fact, Hook, KernelTime, LogLine, Observed},
     evidence::{Evidence, SocketKey, Thread, What},
 };
+use connections::{Malformed, Resolvers, ToItself};
 use denials::Denials;
 pub use ended::Ended;
 use floating::{Floating, Owner};
 use lines::Lines;
 use neighbours::NeighbourPackets;
+use peers::Peers;
 
 /// How long an attempt waits for the worker's log line, which follows in the same turn of its
 /// event loop.
@@ -58,6 +62,10 @@ pub struct Correlator {
     retransmissions: HashMap<SocketKey, Vec<Observed>>,
     lines: Lines,
     denials: Denials,
+    peers: Peers,
+    resolvers: Resolvers,
+    malformed: Malformed,
+    to_itself: ToItself,
     waiting: Vec<Waiting>,
     forgotten: u64,
     forget_at: KernelTime,
@@ -88,7 +96,13 @@ impl Correlator {
             What::Audited { pid, denial } => self.audited(at, pid, denial),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),
             What::SocketClosed { socket } => self.socket_closed(at, socket),
-            What::LogLine { thread, text } => self.log_line(at, thread.tid, &text),
+            What::UpstreamClosed(closed) => self.upstream_closed(at, *closed),
+            What::PeerEnded {
+                nginx,
+                target,
+                ended,
+            } => self.peers.add(at, nginx, target, ended),
+            What::LogLine { thread, text } => self.log_line(at, &thread, &text),
             What::ConnectFailed { .. }
             | What::AttemptEnded { .. }
             | What::Connected { .. }
@@ -108,6 +122,7 @@ impl Correlator {
         self.floating.forget_before(now);
         self.neighbours.forget_before(now);
         self.lines.forget_before(now);
+        self.peers.forget_before(now);
         let mut ready: Vec<Ended> = Vec::from_iter(ready)
             .into_iter()
             .map(|waiting| self.complete(waiting))
@@ -184,8 +199,12 @@ impl Correlator {
         }
     }
 
-    fn log_line(&mut self, at: KernelTime, tid: u32, text: &str) {
+    fn log_line(&mut self, at: KernelTime, thread: &Thread, text: &str) {
+        let tid = thread.tid;
         let Some(line) = lines::Line::parse(at, text) else {
+            return;
+        };
+        let Some(line) = self.announced(at, thread, line) else {
             return;
         };
         if self.lines.was_owed(tid, &line) {
@@ -205,6 +224,9 @@ impl Correlator {
         let Some((mut ended, socket, sequence)) = Ended::from_evidence(at, what) else {
             return;
         };
+        if ended.attempt.ending == Ending::Established {
+            self.to_itself.note(&ended);
+        }
         let owner = Owner::of(&ended, sequence);
         ended.timeline.extend(self.floating.take(&owner));
         if let Some(retransmissions) = socket.and_then(|s| self.retransmissions.remove(&s)) {
@@ -245,6 +267,9 @@ impl Correlator {
         let owner = Owner::of(&ended, waiting.sequence);
         ended.timeline.extend(self.floating.take(&owner));
         ended.timeline.extend(self.neighbours.about(&ended));
+        if ended.connection.is_some() {
+            ended.timeline.extend(self.peers.of(&ended.attempt));
+        }
         ended.timeline.sort_by_key(|seen| seen.at);
         if ended.log.is_none() {
             self.lines.owe(ended.thread.tid, &ended.attempt);

@@ -8,8 +8,11 @@ pub mod coverage;
 
 mod accept_queue_full;
 mod addresses;
+mod after;
+mod backend_silent;
 mod bind_failed;
 mod bound_not_listening;
+mod closed_by_backend;
 mod evidence;
 mod fd_limit;
 mod finding;
@@ -18,20 +21,26 @@ mod firewall_drop;
 mod firewall_reject;
 mod icmp;
 mod icmp_unreachable;
+mod keepalive_race;
 mod listener_ended;
 mod narration;
 mod neighbour_unreachable;
 mod neighbours;
+mod nginx_limit;
 mod no_answer;
 mod no_listener;
+mod no_live_upstreams;
 mod other_netns;
 mod packet_dropped;
 mod policy_denied;
 mod port_likeness;
 mod ports_exhausted;
 mod programs;
+mod protocol_mismatch;
 mod remote_refused;
 mod reset_by_backend;
+mod reset_unaccepted;
+mod resolver_failed;
 mod route_refused;
 mod self_connect;
 mod socket_aborted;
@@ -48,7 +57,7 @@ mod any_case;
 #[cfg(test)]
 mod example;
 
-use crate::case::Case;
+use crate::case::{Case, Ending};
 use crate::diagnose::finding::Finding;
 use crate::verdict::{Diagnosis, Verdict};
 
@@ -87,13 +96,41 @@ const CAUSES: &[Cause] = &[
     accept_queue_full::perhaps_full,
 ];
 
+/// The same for a connection that stood.
+const CAUSES_AFTER_CONNECT: [Cause; 9] = [
+    socket_aborted::socket_aborted,
+    accept_queue_full::after_connect,
+    reset_unaccepted::reset_unaccepted,
+    nginx_limit::nginx_limit,
+    protocol_mismatch::protocol_mismatch,
+    keepalive_race::keepalive_race,
+    reset_by_backend::after_connect,
+    closed_by_backend::closed_by_backend,
+    backend_silent::backend_silent,
+];
+
+/// The same where nginx dialled nobody.
+const CAUSES_UNDIALLED: [Cause; 3] = [
+    no_live_upstreams::no_live_upstreams,
+    resolver_failed::resolver_failed,
+    nginx_limit::nginx_limit,
+];
+
 /// Says why the attempt failed, as far as the case's evidence carries.
 pub fn diagnose(case: &Case) -> Diagnosis {
-    let finding = CAUSES
+    let finding = causes(case)
         .iter()
         .find_map(|cause| cause(case))
         .unwrap_or_else(|| undetermined::undetermined(case));
     conclude(case, coverage::weaken(finding, case))
+}
+
+fn causes(case: &Case) -> &'static [Cause] {
+    match case.attempt.ending {
+        Ending::AfterConnect { .. } => &CAUSES_AFTER_CONNECT,
+        Ending::Undialled { .. } => &CAUSES_UNDIALLED,
+        _ => CAUSES,
+    }
 }
 
 fn conclude(case: &Case, finding: Finding) -> Diagnosis {
@@ -118,6 +155,8 @@ fn conclude(case: &Case, finding: Finding) -> Diagnosis {
         ended: finding.ended,
         candidates: finding.candidates,
         rule: finding.rule,
+        unix_listener: finding.unix_listener,
+        unix_candidates: finding.unix_candidates,
         translated_to: addresses::translated_to(case),
     }
 }

@@ -9,7 +9,11 @@ use tracer_common::{
 };
 
 use crate::{
-    case::{Circumstances, Denial, Endpoint, Family, Icmp, KernelTime, Netns, Segment},
+    case::{
+        Circumstances, Connection, Denial, Endpoint, Family, Icmp, KernelTime, Netns, PeerEnd,
+        PeerEnded, Segment,
+    },
+    clock,
     probes::Names,
 };
 
@@ -150,6 +154,10 @@ pub enum What {
     Executed {
         pid: u32,
     },
+    /// Of whatever family the socket is.
+    ListenCalled {
+        pid: u32,
+    },
     SocketFailed {
         thread: Thread,
         errno: i32,
@@ -167,10 +175,32 @@ pub enum What {
     SocketClosed {
         socket: SocketKey,
     },
+    /// A worker closed a connection right after writing to its error log.
+    UpstreamClosed(Box<UpstreamClosed>),
+    /// The other end of a connection to a dialled address ended it.
+    PeerEnded {
+        nginx: SocketAddr,
+        target: SocketAddr,
+        ended: PeerEnded,
+    },
     LogLine {
         thread: Thread,
         text: String,
     },
+}
+
+/// A connection that stood, as a worker closed it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamClosed {
+    pub thread: Thread,
+    pub started: KernelTime,
+    pub reset_at: Option<KernelTime>,
+    pub fin_at: Option<KernelTime>,
+    pub dialled: SocketAddr,
+    pub local: Option<SocketAddr>,
+    pub remote: Option<SocketAddr>,
+    pub netns: Netns,
+    pub connection: Connection,
 }
 
 /// What became of a SYN inside the `connect()` that sent it.
@@ -264,6 +294,9 @@ impl Evidence {
             Record::Executed(record) => What::Executed {
                 pid: record.task.tgid,
             },
+            Record::ListenCalled(record) => What::ListenCalled {
+                pid: record.task.tgid,
+            },
             Record::SocketFailed(record) => What::SocketFailed {
                 thread: thread(&record.task),
                 errno: record.errno as i32,
@@ -280,6 +313,10 @@ impl Evidence {
             Record::SocketClosed(record) => What::SocketClosed {
                 socket: record.socket,
             },
+            Record::UpstreamClosed(record) => {
+                What::UpstreamClosed(Box::new(upstream_closed(record)?))
+            }
+            Record::PeerEnded(record) => peer_ended(record, names)?,
             Record::LogLine(head, text) => What::LogLine {
                 thread: thread(&head.task),
                 text: String::from_utf8_lossy(text).trim_end().to_owned(),
@@ -384,6 +421,66 @@ fn connected(record: &record::Connected) -> What {
         netns: record.netns.into(),
         self_connected: record.self_connected != 0,
     }
+}
+
+fn upstream_closed(record: &record::UpstreamClosed) -> Option<UpstreamClosed> {
+    let when = |at: KernelTime| (at != 0).then_some(at);
+    let known = |number: u32| (number != NONE).then_some(number);
+    let bytes = |number: u64| (number != u64::MAX).then_some(number);
+    let tick = clock::tick();
+    let ago = |jiffies: u32| {
+        let ago = u64::from(record.jiffies.wrapping_sub(jiffies)).saturating_mul(tick);
+        known(jiffies).map(|_| record.header.at.saturating_sub(ago))
+    };
+    Some(UpstreamClosed {
+        thread: thread(&record.task),
+        started: record.started,
+        reset_at: when(record.reset_at),
+        fin_at: when(record.fin_at),
+        dialled: handed_over(&record.dialled).or(socket_address(&record.remote))?,
+        local: socket_address(&record.local),
+        remote: socket_address(&record.remote),
+        netns: record.netns.into(),
+        connection: Connection {
+            established: record.established,
+            broken: when(record.broken_at),
+            error: (record.error != 0).then_some(record.error as i32),
+            bytes_sent: bytes(record.bytes_sent),
+            // The kernel counts a FIN as a byte (`tcp_fin`, `tcp_rcv_nxt_update`).
+            bytes_received: bytes(record.bytes_received)
+                .map(|bytes| bytes.saturating_sub(u64::from(record.fin_at != 0))),
+            last_sent: ago(record.last_sent),
+            last_received: ago(record.last_received),
+            tick,
+            unacknowledged: known(record.unacknowledged),
+            unsent: known(record.unsent),
+            retransmissions: known(record.retransmissions),
+            round_trip_us: known(record.round_trip),
+        },
+    })
+}
+
+fn peer_ended(record: &record::PeerEnded, names: &Names) -> Option<What> {
+    let task = thread(&record.task);
+    Some(What::PeerEnded {
+        nginx: socket_address(&record.remote)?,
+        target: socket_address(&record.local)?,
+        ended: PeerEnded {
+            how: match record.how {
+                record::peer_end::CLOSED => PeerEnd::Closed,
+                record::peer_end::RESET => PeerEnd::Reset,
+                _ => PeerEnd::ResetInAnswer,
+            },
+            netns: record.netns.into(),
+            reason: (record.reason != NONE).then(|| names.reset_reason(record.reason)),
+            pid: task.pid,
+            comm: task.comm,
+            accepted: record.accepted != 0,
+            listening: record.listening != 0,
+            exit_code: (record.exiting != 0).then_some(record.exit_code),
+            death: None,
+        },
+    })
 }
 
 fn listening(record: &record::Listening) -> Option<Listening> {

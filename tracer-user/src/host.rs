@@ -22,6 +22,7 @@ pub mod netlink;
 pub mod netns;
 pub mod owners;
 pub mod packet_filter;
+pub mod peers;
 pub mod policies;
 pub mod ports;
 pub mod procfile;
@@ -32,5 +33,9 @@ pub mod sockets;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod unix;
+pub mod unix_listeners;
+pub mod unix_path;
+pub mod unix_sockets;
 pub mod visit;
 pub mod waiting;

@@ -108,13 +108,13 @@ pub const OBSERVATIONS: &[Observation] = &[
     },
     Observation {
         name: "error-log",
-        cost: "nginx's own log lines are not joined, and its timeout is not told from a client that left",
+        cost: "what fails once a connection stands is not seen, nginx's own log lines are not joined, and its timeout is not told from a client that left",
         essential: false,
         candidates: &[syscall("sys_enter_write")],
     },
     Observation {
         name: "socket-closed",
-        cost: "log lines that a busy worker writes late are not joined",
+        cost: "log lines that a busy worker writes late are not joined, and resets of connections that stood are told without their connection",
         essential: false,
         candidates: &[Candidate::Raw("tcp_destroy_sock")],
     },
@@ -160,6 +160,12 @@ pub const OBSERVATIONS: &[Observation] = &[
         cost: "processes that ended are found later",
         essential: false,
         candidates: &[Candidate::Raw("sched_process_exit")],
+    },
+    Observation {
+        name: "listen-return",
+        cost: "how a listener on a Unix socket ended is known only where it was there for some seconds",
+        essential: false,
+        candidates: &[syscall("sys_exit_listen")],
     },
     Observation {
         name: "process-fork",

@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use crate::case::{self, Case, Coverage, Death, Endpoint, KernelTime};
 use crate::escape::{text_of_bytes, visible};
 use crate::event::{
-    Attempt, Candidate, Ended, Failure, Family, How, Listener, Nginx, Recovery, Request, SCHEMA,
-    Upstream,
+    Attempt, Candidate, Ended, Failure, Family, How, Listener, Nginx, Recovery, Request, Rule,
+    SCHEMA, Upstream,
 };
 use crate::recovery::Recovered;
 use crate::verdict::{Diagnosis, RuledOut, Verdict};
@@ -32,12 +32,9 @@ pub fn failure(
         upstream: upstream(&case.attempt, logged_upstream),
         attempt: attempt(case, diagnosis),
         verdict: harmless(&diagnosis.verdict),
-        rule: diagnosis.rule.clone(),
-        listener: diagnosis
-            .listener
-            .as_ref()
-            .map(|socket| listener(socket, diagnosis, &case.coverage)),
-        candidates: diagnosis.candidates.iter().map(candidate).collect(),
+        rule: diagnosis.rule.as_ref().map(harmless_rule),
+        listener: place(diagnosis).map(|socket| listener(socket, diagnosis, &case.coverage)),
+        candidates: places(diagnosis).into_iter().map(candidate).collect(),
         request: case.log.as_ref().map(request),
     }
 }
@@ -63,6 +60,21 @@ fn harmless(verdict: &Verdict) -> Verdict {
         missing: texts(&verdict.missing),
         fix: texts(&verdict.fix),
         policy: verdict.policy.as_ref().map(text),
+    }
+}
+
+/// The same for a rule: whoever may write one chooses its text and comment.
+fn harmless_rule(rule: &Rule) -> Rule {
+    let text = |text: &String| visible(text).into_owned();
+    Rule {
+        table: text(&rule.table),
+        chain: text(&rule.chain),
+        action: text(&rule.action),
+        text: text(&rule.text),
+        base_chain: rule.base_chain.as_ref().map(text),
+        comment: rule.comment.as_ref().map(text),
+        alternatives: rule.alternatives.iter().map(harmless_rule).collect(),
+        ..rule.clone()
     }
 }
 
@@ -93,10 +105,15 @@ pub fn recovery(recovered: Recovered, at: KernelTime, coverage: &Coverage, host:
 pub fn endpoint_text(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Inet(address) => address.to_string(),
-        Endpoint::Unix(path) => match path.split_first() {
-            Some((0, name)) => format!("unix:@{}", text_of_bytes(name)),
-            _ => format!("unix:{}", text_of_bytes(path)),
-        },
+        Endpoint::Unix(path) => unix_text(path),
+    }
+}
+
+/// The name of a Unix socket, as [`endpoint_text`] has it.
+pub fn unix_text(name: &[u8]) -> String {
+    match name.split_first() {
+        Some((0, name)) => format!("unix:@{}", text_of_bytes(name)),
+        _ => format!("unix:{}", text_of_bytes(name)),
     }
 }
 
@@ -168,10 +185,52 @@ fn remote(attempt: &case::Attempt) -> Option<SocketAddr> {
     })
 }
 
-fn listener(socket: &case::Listener, diagnosis: &Diagnosis, coverage: &Coverage) -> Listener {
-    let owner = socket.owners.first();
+/// What a listener on TCP and one on a Unix socket have in common.
+struct Place<'a> {
+    address: String,
+    netns: case::Netns,
+    owner: Option<&'a case::Process>,
+}
+
+impl<'a> From<&'a case::Listener> for Place<'a> {
+    fn from(listener: &'a case::Listener) -> Self {
+        Self {
+            address: listener.address.to_string(),
+            netns: listener.netns,
+            owner: listener.owners.first(),
+        }
+    }
+}
+
+impl<'a> From<&'a case::UnixSocket> for Place<'a> {
+    fn from(socket: &'a case::UnixSocket) -> Self {
+        Self {
+            address: unix_text(&socket.name),
+            netns: socket.netns,
+            owner: socket.owners.first(),
+        }
+    }
+}
+
+fn place(diagnosis: &Diagnosis) -> Option<Place<'_>> {
+    let unix = || diagnosis.unix_listener.as_ref().map(Place::from);
+    diagnosis.listener.as_ref().map(Place::from).or_else(unix)
+}
+
+fn places(diagnosis: &Diagnosis) -> Vec<Place<'_>> {
+    let unix = diagnosis.unix_candidates.iter().map(Place::from);
+    diagnosis
+        .candidates
+        .iter()
+        .map(Place::from)
+        .chain(unix)
+        .collect()
+}
+
+fn listener(socket: Place<'_>, diagnosis: &Diagnosis, coverage: &Coverage) -> Listener {
+    let owner = socket.owner;
     Listener {
-        address: socket.address.to_string(),
+        address: socket.address,
         pid: owner.map(|process| process.pid),
         comm: owner.map(|process| process.comm.clone()),
         exe: owner.and_then(|process| process.exe.clone()),
@@ -214,10 +273,10 @@ fn ended(at: KernelTime, death: &Death, coverage: &Coverage) -> Ended {
     ended
 }
 
-fn candidate(socket: &case::Listener) -> Candidate {
-    let owner = socket.owners.first();
+fn candidate(socket: Place<'_>) -> Candidate {
+    let owner = socket.owner;
     Candidate {
-        address: socket.address.to_string(),
+        address: socket.address,
         pid: owner.map(|process| process.pid),
         comm: owner.map(|process| process.comm.clone()),
         exe: owner.and_then(|process| process.exe.clone()),

@@ -5,19 +5,24 @@
 //! host's answers, so that the loop that drains the ring buffer never does.
 
 mod facts;
+mod failures;
 mod filters;
 mod nginxes;
 mod surveyor;
 mod suspects;
+mod unix;
 
-use std::{sync::mpsc::Receiver, time::Duration};
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::Duration,
+};
 
 use tokio::sync::mpsc::Sender;
 
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Ending, Endpoint, Family, LogLine, Worker},
+    case::{Case, Coverage, Ending, Endpoint, Fact, Family, LogLine, Observed, Undialled, Worker},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -33,9 +38,11 @@ use crate::{
     verdict::Diagnosis,
 };
 use facts::Facts;
+use failures::Failures;
 use filters::Filters;
 use nginxes::Nginxes;
 pub use surveyor::Surveyor;
+use unix::UnixWatch;
 
 /// How long the first look for the owners of listeners may take.
 const FIRST_LOOK: Duration = Duration::from_millis(60);
@@ -61,6 +68,8 @@ pub enum Answer {
     NoUpstream,
     /// Processes of nginx to observe from now on.
     Follow(Vec<u32>),
+    /// Processes that hold listeners, whose ends are to be reported.
+    WatchOwners(Vec<u32>),
     /// Processes that turned out to be no nginx.
     Unfollow(Vec<u32>),
     /// Network namespaces in which workers run, after they changed.
@@ -83,6 +92,8 @@ pub struct Survey {
     nginxes: Nginxes,
     facts: Facts,
     filters: Filters,
+    unix: UnixWatch,
+    failures: Failures,
     /// What could not be seen, in words.
     pub limits: Vec<String>,
 }
@@ -100,14 +111,18 @@ impl Survey {
         if !census.owners_complete {
             limits.push("not all processes could be searched for the sockets they hold".to_owned());
         }
-        Ok(Self {
+        let mut survey = Self {
             host,
             deaths: Deaths::default(),
             nginxes: Nginxes::new(only),
             facts: Facts::default(),
             filters: Filters::default(),
+            unix: UnixWatch::default(),
+            failures: Failures::default(),
             limits,
-        })
+        };
+        survey.watch_unix();
+        Ok(survey)
     }
 
     /// The processes of nginx that are to be observed.
@@ -137,6 +152,7 @@ impl Survey {
             .flat_map(|namespace| self.host.listeners.in_namespace(namespace.inode))
             .flat_map(|listener| listener.owners)
             .map(|owner| owner.pid)
+            .chain(self.host.unix_listeners.owners())
             .collect();
         pids.sort_unstable();
         pids.dedup();
@@ -150,8 +166,18 @@ impl Survey {
 
     fn run(mut self, tasks: &Receiver<Task>, answers: &Sender<Answer>) {
         self.nginxes.warm_up();
-        while let Ok(task) = tasks.recv() {
-            for answer in self.work(task) {
+        loop {
+            let answered = match tasks.recv_timeout(self.unix.due()) {
+                Ok(task) => self.work(task),
+                Err(RecvTimeoutError::Timeout) => self.look_at_unix(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let due = if self.unix.due().is_zero() {
+                self.look_at_unix()
+            } else {
+                Vec::new()
+            };
+            for answer in answered.into_iter().chain(due) {
                 if answers.blocking_send(answer).is_err() {
                     return;
                 }
@@ -183,6 +209,7 @@ impl Survey {
         let before = self.nginxes.observed();
         let spaces = self.nginxes.namespaces();
         self.nginxes.look_around();
+        self.unix.stir();
         let mut answers = Vec::new();
         let new: Vec<u32> = self
             .nginxes
@@ -212,6 +239,10 @@ impl Survey {
                 self.host
                     .listeners
                     .process_exited(pid, &death, signalled, at);
+                if self.host.unix_listeners.process_exited(pid, &death, at) {
+                    self.facts.forget();
+                    self.unix.stir();
+                }
                 if self.nginxes.is_known(pid) {
                     return self.look_around();
                 }
@@ -222,9 +253,18 @@ impl Survey {
                 signal,
             } => self.deaths.signalled(target, signal, sender, at),
             What::OomVictim { pid } => self.deaths.chosen_by_oom(pid, at),
-            What::Forked { parent, child } => self.nginxes.forked(parent, child),
             What::Dropped { netns, .. } | What::IcmpSent { netns, .. } => {
                 self.filters.look(&self.host, netns);
+            }
+            What::Forked { parent, child } => {
+                self.nginxes.forked(parent, child);
+                self.unix.stir();
+            }
+            What::ListenCalled { pid } => {
+                self.facts.forget();
+                self.deaths.forget(pid, at);
+                self.host.unix_listeners.called(pid);
+                self.unix.stir();
             }
             What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {
                 return vec![Answer::Unfollow(vec![pid])];
@@ -273,6 +313,17 @@ impl Survey {
         });
     }
 
+    /// Says how the processes died that ended a connection by it.
+    fn tell_deaths(&self, timeline: &mut [Observed]) {
+        for seen in timeline {
+            if let Fact::PeerEnded(ended) = &mut seen.fact
+                && let Some(exit_code) = ended.exit_code
+            {
+                ended.death = Some(self.deaths.of(ended.pid, Some(exit_code), seen.at));
+            }
+        }
+    }
+
     /// Nothing for an attempt that was none at an upstream.
     fn explain(&mut self, mut ended: Ended, coverage: Coverage) -> Option<Answer> {
         let mut worker = self.nginxes.worker(ended.thread.pid, ended.netns);
@@ -293,20 +344,35 @@ impl Survey {
         if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) {
             ended.attempt.dialled = ended.attempt.dialled.or_else(|| logged.clone());
         }
+        if let Ending::Undialled { cause } = ended.attempt.ending {
+            ended.attempt.upstream_name = ended.log.as_ref().and_then(|line| named(line, cause));
+            let name = ended.attempt.upstream_name.as_deref();
+            ended.earlier.extend(self.failures.before(&worker, name));
+        }
         if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
             let attribution = configured.attribute(upstream);
             ended.attempt.upstream_name = attribution.name;
             ended.attempt.upstream_server = attribution.server;
             ended.attempt.connect_timeout_ms = attribution.connect_timeout_ms;
         }
+        if self.unix.is_stirred() && matches!(ended.attempt.dialled, Some(Endpoint::Unix(_))) {
+            self.watch_unix();
+        }
+        self.tell_deaths(&mut ended.timeline);
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
-        host.entrances = facts::entrances(&self.host, &ended.timeline);
         host.ports_spoken_for = configured.ports_spoken_for();
         host.filterings = self
             .filters
             .gather(&self.host, &worker, &ended, host.tracked_to);
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
+            host.entrances = filters::entrances(&self.host, &host.filterings);
+        }
+        if let (Some(unix), Some(Endpoint::Unix(path))) = (&mut host.unix, &ended.attempt.dialled) {
+            unix::leave_out_configured(unix, path, &configured);
+            let dialled = [path.clone()].into_iter();
+            let _ = self.host.unix_listeners.watch(worker.pid, dialled);
+            self.unix.stir();
         }
         let case = Case {
             worker,
@@ -314,14 +380,26 @@ impl Survey {
             timeline: ended.timeline,
             host,
             log: ended.log,
+            connection: ended.connection,
+            earlier: ended.earlier,
             coverage,
         };
         let diagnosis = diagnose(&case);
+        self.failures.note(&case, &diagnosis);
         Some(Answer::Explained(Box::new(Explained {
             case,
             diagnosis,
             outcome: ended.outcome,
         })))
+    }
+}
+
+/// Whom nginx meant where it dialled nobody: the upstream block, or the name that was not resolved.
+fn named(line: &LogLine, cause: Undialled) -> Option<String> {
+    match cause {
+        Undialled::NoLiveUpstreams => error_log::group(line),
+        Undialled::Unresolved => error_log::unresolved(line),
+        Undialled::OutOfConnections => None,
     }
 }
 
@@ -345,7 +423,10 @@ fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
         // A filter answered in place of the call: which socket it was for, the line alone tells.
         None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
         // Other sockets than those to upstreams fail as well; the line tells.
-        None => logged || ended.log.is_none(),
+        None => {
+            let undialled = matches!(ended.attempt.ending, Ending::Undialled { .. });
+            undialled || logged || ended.log.is_none()
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     btf::Btf,
-    case::{Coverage, KernelTime},
+    case::{Coverage, Ending, KernelTime},
     cli::Settings,
     clock,
     coalesce::Coalescer,
@@ -220,6 +220,7 @@ impl Trace {
             | What::SignalSent { .. }
             | What::OomVictim { .. }
             | What::Forked { .. }
+            | What::ListenCalled { .. }
             | What::Executed { .. } => {
                 self.followers.host_changed();
                 self.surveyor.ask(Task::Note(Box::new(evidence)));
@@ -310,6 +311,7 @@ impl Trace {
             Answer::NoUpstream => {}
             Answer::Follow(pids) => self.probes.follow(&pids)?,
             Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
+            Answer::WatchOwners(pids) => self.probes.watch_owners(&pids)?,
             Answer::Namespaces(namespaces) => self.icmp.listen_in(&namespaces),
         }
         Ok(())
@@ -323,7 +325,9 @@ impl Trace {
             record.write(case);
         }
         let logged = case.log.as_ref().and_then(error_log::upstream_address);
-        if let Some(dialled) = &case.attempt.dialled {
+        if let Some(dialled) = &case.attempt.dialled
+            && !matches!(case.attempt.ending, Ending::AfterConnect { .. })
+        {
             let upstream = || report::upstream(&case.attempt, logged.clone());
             let ended = case.attempt.ended;
             self.recoveries

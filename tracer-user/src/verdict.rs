@@ -233,6 +233,12 @@ pub struct Diagnosis {
     pub ended: Option<(crate::case::KernelTime, crate::case::Death)>,
     /// Listeners that nginx may have been meant to dial, best first.
     pub candidates: Vec<crate::case::Listener>,
+    /// The same for a Unix socket: the one at the dialled path.
+    #[serde(default)]
+    pub unix_listener: Option<crate::case::UnixSocket>,
+    /// Listeners on Unix sockets that nginx may have been meant to dial, best first.
+    #[serde(default)]
+    pub unix_candidates: Vec<crate::case::UnixSocket>,
     pub rule: Option<crate::event::Rule>,
     /// The real destination where it differs from the dialled one.
     pub translated_to: Option<std::net::SocketAddr>,

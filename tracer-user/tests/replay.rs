@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use whyrefused::case::{Case, Death, Listener};
+use whyrefused::case::{Case, Death};
 use whyrefused::diagnose::diagnose;
 use whyrefused::event::Surface;
+use whyrefused::report::unix_text;
 use whyrefused::verdict::{Code, Confidence, Diagnosis};
 
 #[derive(Deserialize)]
@@ -38,11 +39,28 @@ struct Expected {
     /// Which security policy denied the call.
     policy: Option<String>,
     /// Address of the listener that the verdict points at; unchecked where absent.
-    listener: Option<SocketAddr>,
+    listener: Option<String>,
     /// How that listener ended.
     ended: Option<String>,
     /// Addresses in order; unchecked where absent.
-    candidates: Option<Vec<SocketAddr>>,
+    candidates: Option<Vec<String>>,
+    /// The rule that did it; none must be named where absent.
+    rule: Option<ExpectedRule>,
+}
+
+/// How the owner of a rule would point at it.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct ExpectedRule {
+    chain: String,
+    handle: Option<u64>,
+    position: Option<u64>,
+    #[serde(default)]
+    policy: bool,
+    manager: Option<String>,
+    /// How many others fit as well.
+    #[serde(default)]
+    alternatives: usize,
 }
 
 #[test]
@@ -151,17 +169,23 @@ fn differences(expected: &Expected, found: &Diagnosis) -> Vec<String> {
         .map(|(_, death)| name(death).to_owned());
     differ(&mut all, "ended", &expected.ended, &ended);
     if expected.listener.is_some() {
-        let listener = found.listener.as_ref().map(|listener| listener.address);
+        let inet = found.listener.as_ref().map(|l| l.address.to_string());
+        let unix = found.unix_listener.as_ref().map(|s| unix_text(&s.name));
+        let listener = inet.or(unix);
         differ(&mut all, "listener", &expected.listener, &listener);
     }
     if let Some(candidates) = &expected.candidates {
-        differ(
-            &mut all,
-            "candidates",
-            candidates,
-            &addresses(&found.candidates),
-        );
+        differ(&mut all, "candidates", candidates, &addresses(found));
     }
+    let rule = found.rule.as_ref().map(|rule| ExpectedRule {
+        chain: rule.chain.clone(),
+        handle: rule.handle,
+        position: rule.position,
+        policy: rule.policy,
+        manager: rule.manager.clone(),
+        alternatives: rule.alternatives.len(),
+    });
+    differ(&mut all, "rule", &expected.rule, &rule);
     lack(
         &mut all,
         "summary",
@@ -198,8 +222,10 @@ fn lack(all: &mut Vec<String>, what: &str, words: &[String], sentences: &[String
     }
 }
 
-fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
-    listeners.iter().map(|listener| listener.address).collect()
+fn addresses(found: &Diagnosis) -> Vec<String> {
+    let inet = found.candidates.iter().map(|l| l.address.to_string());
+    let unix = found.unix_candidates.iter().map(|s| unix_text(&s.name));
+    inet.chain(unix).collect()
 }
 
 fn name(death: &Death) -> &'static str {

@@ -8,15 +8,17 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
+use whyrefused_tests::unix_backend;
 use whyrefused_tests::wire::{Answer, FarEnd};
 
 #[derive(Parser)]
@@ -30,6 +32,8 @@ struct Arguments {
 enum Kind {
     /// Listen and answer HTTP. Orders: exit N, segv, abort, eat, close, stop.
     Tcp(Tcp),
+    /// Bind a Unix socket. Orders: exit N, close, shut, unlink, stop.
+    Unix(unix_backend::Options),
     /// Bind a UDP socket.
     Udp { address: SocketAddr },
     /// Play the machines at the far end of a tap device.
@@ -54,6 +58,36 @@ struct Tcp {
     /// Listen and never accept.
     #[arg(long)]
     never_accept: bool,
+    /// What becomes of a connection instead of answers.
+    #[arg(long)]
+    ending: Option<Misdeed>,
+}
+
+/// What a backend does to a connection once a request has come, unless it says otherwise.
+#[derive(Clone, Copy, ValueEnum)]
+enum Misdeed {
+    /// Reads it and closes with SO_LINGER set to zero.
+    Reset,
+    /// The same, in the middle of an answer.
+    ResetMidway,
+    /// Closes without reading it.
+    Unread,
+    /// Reads it and closes.
+    Close,
+    /// The same, in the middle of an answer.
+    CloseMidway,
+    /// Reads it and says nothing.
+    Hold,
+    /// Does not even read it.
+    Ignore,
+    /// Answers in no protocol that nginx knows.
+    Garbage,
+    /// Answers it, and closes when the next one comes, without reading that.
+    UnreadSecond,
+    /// Answers with a length that is the end of the connection.
+    CloseDelimited,
+    /// Reads it and dies of SIGKILL.
+    Die,
 }
 
 #[derive(Args)]
@@ -68,6 +102,7 @@ struct Wire {
 fn main() -> Result<()> {
     match Arguments::parse().kind {
         Kind::Tcp(options) => serve(&options),
+        Kind::Unix(options) => unix_backend::serve(&options),
         Kind::Udp { address } => {
             let socket = UdpSocket::bind(address)?;
             say("ready")?;
@@ -90,7 +125,7 @@ fn serve(options: &Tcp) -> Result<()> {
     loop {
         let (ordered, waiting) = wait(&sockets, accepting)?;
         for index in waiting {
-            accept(&sockets[index]);
+            accept(&sockets[index], options.ending);
         }
         if ordered {
             let mut line = String::new();
@@ -156,10 +191,61 @@ fn wait(sockets: &[TcpListener], accepting: bool) -> Result<(bool, Vec<usize>)> 
     ))
 }
 
-fn accept(listener: &TcpListener) {
+fn accept(listener: &TcpListener, ending: Option<Misdeed>) {
     if let Ok((stream, _)) = listener.accept() {
-        thread::spawn(move || answer(stream));
+        thread::spawn(move || match ending {
+            Some(misdeed) => misbehave(stream, misdeed),
+            None => answer(stream),
+        });
     }
+}
+
+fn misbehave(mut stream: TcpStream, misdeed: Misdeed) -> Result<()> {
+    stream.set_nonblocking(false)?;
+    // Returns once there is something, and leaves it there.
+    stream.peek(&mut [0])?;
+    match misdeed {
+        Misdeed::Unread => return Ok(()),
+        Misdeed::Ignore => hold(),
+        _ => {}
+    }
+    let _ = stream.read(&mut [0; 65_536])?;
+    match misdeed {
+        Misdeed::Reset => return discard(&stream),
+        Misdeed::Hold => hold(),
+        Misdeed::Die => return Ok(raise(Signal::SIGKILL)?),
+        Misdeed::Garbage => stream.write_all(b"\x15\x03\x01\x00\x02\x02\x28")?,
+        Misdeed::CloseDelimited => stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nall of it")?,
+        Misdeed::ResetMidway | Misdeed::CloseMidway => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart of it")?;
+            // nginx is to read the header before it meets the end.
+            thread::sleep(Duration::from_millis(100));
+        }
+        Misdeed::UnreadSecond => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")?;
+            stream.peek(&mut [0])?;
+        }
+        Misdeed::Unread | Misdeed::Ignore | Misdeed::Close => {}
+    }
+    match misdeed {
+        Misdeed::ResetMidway => discard(&stream),
+        _ => Ok(()),
+    }
+}
+
+fn hold() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// The close that follows is a reset.
+fn discard(stream: &TcpStream) -> Result<()> {
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    Ok(setsockopt(stream, sockopt::Linger, &at_once)?)
 }
 
 /// Answers requests until the other side has had enough.

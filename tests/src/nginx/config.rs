@@ -22,6 +22,8 @@ pub struct Config {
     /// Lowest level of the error log.
     pub level: &'static str,
     pub connect_timeout: &'static str,
+    /// `worker_connections`.
+    pub connections: u32,
     /// Lines of the main context.
     pub main: String,
     /// Lines of the http context.
@@ -40,6 +42,8 @@ pub struct Upstream {
     pub lines: String,
     /// Further lines of the location, such as `proxy_bind 127.0.0.3;`.
     pub location: String,
+    /// The directive that passes to it, up to its name: `proxy_pass http://`.
+    pub pass: &'static str,
 }
 
 impl Upstream {
@@ -49,6 +53,7 @@ impl Upstream {
             servers: vec![server.to_owned()],
             lines: String::new(),
             location: String::new(),
+            pass: "proxy_pass http://",
         }
     }
 
@@ -56,6 +61,13 @@ impl Upstream {
     #[must_use]
     pub fn or(mut self, server: &str) -> Self {
         self.servers.push(server.to_owned());
+        self
+    }
+
+    /// Passes by another protocol, such as `fastcgi_pass `.
+    #[must_use]
+    pub fn by(mut self, pass: &'static str) -> Self {
+        self.pass = pass;
         self
     }
 
@@ -89,6 +101,7 @@ impl Config {
             workers: 1,
             level: "info",
             connect_timeout: "5s",
+            connections: 4096,
             main: String::new(),
             http: String::new(),
             upstreams,
@@ -104,7 +117,7 @@ impl Config {
 
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         let text = self.text(&directory.to_string_lossy())?;
-        Ok(fs::write(super::config_path(directory), text)?)
+        Ok(fs::write(super::config_path(directory), bytes(&text))?)
     }
 
     fn text(&self, directory: &str) -> Result<String> {
@@ -113,6 +126,7 @@ impl Config {
             workers,
             level,
             connect_timeout,
+            connections,
             main,
             http,
             ..
@@ -125,7 +139,7 @@ daemon off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log {level};
 {main}
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   client_body_temp_path {directory}/body;
@@ -144,15 +158,30 @@ http {{
             text,
             "  server {{\n    listen {door};\n    server_name lab.test;\n    location = /ready {{ return 204; }}\n"
         )?;
-        for Upstream { name, location, .. } in &self.upstreams {
-            writeln!(
-                text,
-                "    location /{name}/ {{ proxy_pass http://{name}; {location} }}"
-            )?;
+        for Upstream {
+            name,
+            pass,
+            location,
+            ..
+        } in &self.upstreams
+        {
+            writeln!(text, "    location /{name}/ {{ {pass}{name}; {location} }}")?;
         }
         text.push_str("  }\n}\n");
         Ok(text)
     }
+}
+
+/// The text with `\xff`, as events show it, as the byte that is no UTF-8.
+fn bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (index, part) in text.split("\\xff").enumerate() {
+        if index > 0 {
+            bytes.push(0xff);
+        }
+        bytes.extend(part.bytes());
+    }
+    bytes
 }
 
 fn write_upstream(text: &mut String, upstream: &Upstream) -> Result<()> {

@@ -45,11 +45,16 @@ pub(super) fn saved(text: &str) -> BTreeMap<String, Vec<String>> {
     chains
 }
 
-/// `counter packets 3 bytes 180` becomes `counter`.
+/// `counter packets 3 bytes 180` becomes `counter`, and `quota over 1 bytes used 60 bytes` ends
+/// before `used`.
 pub(super) fn without_counters(text: &str) -> String {
     let mut words = text.split(' ').peekable();
     let mut kept: Vec<&str> = Vec::new();
     while let Some(word) = words.next() {
+        if word == "used" && words.clone().nth(1) == Some("bytes") {
+            words.nth(1);
+            continue;
+        }
         kept.push(word);
         if word == "counter" && words.peek() == Some(&"packets") {
             // `packets N bytes N`

@@ -6,6 +6,18 @@ use super::{Expected, Scene, expected};
 use crate::contract::{Failure, moment};
 use crate::nginx::path_to;
 
+/// Text with bytes that are no UTF-8 as events show them.
+fn shown(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text += chunk.valid();
+        for byte in chunk.invalid() {
+            text += &format!("\\x{byte:02x}");
+        }
+    }
+    text
+}
+
 impl Scene {
     /// What must be so whatever the cause.
     pub(super) fn check(&self, name: &str, expected: &Expected, failure: &Failure) -> Result<()> {
@@ -91,7 +103,7 @@ impl Scene {
             .as_deref()
             .context("no place in the configuration")?;
         let (file, line) = place.rsplit_once(':').context("no line number")?;
-        let text = std::fs::read_to_string(file)?;
+        let text = shown(&std::fs::read(file)?);
         let number: usize = line.parse()?;
         let said = number
             .checked_sub(1)

@@ -93,6 +93,18 @@ pub fn no_socket(code: &'static str, errno: &'static str) -> Expected {
     }
 }
 
+/// nginx met the end of a connection that stood as it read from it: a reset with its errno, a FIN
+/// without.
+pub fn met(code: &'static str, errno: Option<&'static str>) -> Expected {
+    Expected {
+        code,
+        surface: "recv",
+        errno,
+        logged: true,
+        ..nothing_more()
+    }
+}
+
 impl Expected {
     /// The rule that must be named.
     #[must_use]

@@ -1,14 +1,18 @@
 //! Packet filters of every kind in front of healthy listeners: the rule that did it is named, and
 //! no other that looks like it. Each scene puts many upstreams behind one ruleset.
 
+mod changes;
 mod choice;
 mod conditions;
 mod fixes;
 mod hooks;
 mod hostile;
 mod iptables;
+mod iptables_ways;
 mod kinds;
+mod moments;
 mod nat;
+mod odd;
 mod places;
 mod shapes;
 mod twins;

@@ -312,9 +312,9 @@ fn a_reset_made_on_a_router_of_this_host_names_its_hook() -> Result<()> {
     let mut scene = Scene::new(&host, here, &Config::passing(&upstreams))?;
     for (name, _) in upstreams {
         let failure = scene.fails(name, &refused("firewall-reject"))?;
-        let summary = &failure.verdict.summary;
+        let rule = failure.rule.as_ref();
         ensure!(
-            summary.contains("the forward hook") && summary.contains(&router.inode().to_string()),
+            rule.is_some_and(|rule| rule.hook == "forward" && rule.netns == router.inode()),
             "{failure:#?}"
         );
     }

@@ -32,6 +32,7 @@ macro_rules! addresses {
 }
 
 mod addresses;
+mod after_connect;
 mod command_line;
 mod crowds;
 mod deaths;
@@ -44,6 +45,7 @@ mod firewalls;
 mod healthy;
 mod limits;
 mod listeners;
+mod log_only;
 mod namespaces;
 mod neighbours;
 mod policies;
@@ -52,4 +54,5 @@ mod remote;
 mod requests;
 mod routes;
 mod timing;
+mod unix_sockets;
 mod workers;

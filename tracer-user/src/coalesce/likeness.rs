@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use crate::case::{Case, Death, Fact, HostFacts, Icmp};
+use crate::case::{Case, Death, Fact, HostFacts, Icmp, PeerEnded};
 use crate::verdict::Diagnosis;
 
 pub fn hash_case(case: &Case, hashing: &impl BuildHasher, hasher: &mut impl Hasher) {
@@ -10,6 +10,7 @@ pub fn hash_case(case: &Case, hashing: &impl BuildHasher, hasher: &mut impl Hash
     (worker.master_pid.unwrap_or(worker.pid), worker.netns).hash(hasher);
     let attempt = &case.attempt;
     (&attempt.dialled, attempt.bound).hash(hasher);
+    attempt.ending.hash(hasher);
     (&attempt.upstream_name, &attempt.upstream_server).hash(hasher);
     hash_host(&case.host, hasher);
     // The kinds of evidence count, not how often each was met: the number of retransmissions
@@ -34,6 +35,11 @@ pub fn hash_diagnosis(diagnosis: &Diagnosis, hasher: &mut impl Hasher) {
     for listener in listeners {
         let owner = listener.owners.first().map(|process| process.pid);
         (listener.address, listener.netns, owner).hash(hasher);
+    }
+    let sockets = diagnosis.unix_listener.iter();
+    for socket in sockets.chain(&diagnosis.unix_candidates) {
+        let owner = socket.owners.first().map(|process| process.pid);
+        (&socket.name, socket.netns, owner).hash(hasher);
     }
     if let Some((at, death)) = &diagnosis.ended {
         let how = match death {
@@ -83,6 +89,17 @@ fn fact_kind(fact: &Fact, hashing: &impl BuildHasher) -> u64 {
             answer,
             ..
         } => hashing.hash_one((7, netns, hook, wanted, answer)),
+        Fact::FinReceived => hashing.hash_one(10),
+        Fact::PeerEnded(ended) => {
+            let PeerEnded {
+                how,
+                netns,
+                reason,
+                accepted,
+                ..
+            } = ended;
+            hashing.hash_one((11, how, netns, reason, accepted))
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use tracer_common::record::Outcome;
 
+use super::lines::Line;
 use crate::{
     case::{
-        Attempt, Ending, Endpoint, Fact, Family, KernelTime, LogLine, Netns, Observed, Segment,
+        Attempt, Connection, Earlier, Ending, Endpoint, Fact, Family, KernelTime, LogLine, Netns,
+        Observed, Segment,
     },
     evidence::{Fate, SocketKey, Thread, What},
 };
@@ -19,6 +21,8 @@ pub struct Ended {
     pub attempt: Attempt,
     pub timeline: Vec<Observed>,
     pub log: Option<LogLine>,
+    pub connection: Option<Connection>,
+    pub earlier: Vec<Earlier>,
     /// Attempts with the same outcome may be counted in the kernel without being told.
     pub outcome: Option<Outcome>,
 }
@@ -98,6 +102,21 @@ impl Ended {
         }
     }
 
+    /// What a line of the error log alone announces.
+    pub(super) fn told_by(thread: Thread, at: KernelTime, ending: Ending, line: &Line) -> Self {
+        let mut ended = Self::undialled(thread, None, at, ending);
+        if let Ending::AfterConnect { .. } = ending {
+            ended.attempt.dialled = line.endpoint();
+            ended.attempt.family = match &ended.attempt.dialled {
+                Some(Endpoint::Inet(address)) => family_of(*address),
+                Some(Endpoint::Unix(_)) => Family::Unix,
+                None => Family::Ipv4,
+            };
+        }
+        ended.log = Some(line.parsed.clone());
+        ended
+    }
+
     fn in_call(at: KernelTime, what: What) -> Option<Self> {
         let What::ConnectFailed {
             thread,
@@ -137,7 +156,7 @@ impl Ended {
         Some(ended)
     }
 
-    fn of(
+    pub(super) fn of(
         thread: Thread,
         dialled: SocketAddr,
         started: KernelTime,
@@ -151,7 +170,7 @@ impl Ended {
         ended
     }
 
-    fn undialled(
+    pub(super) fn undialled(
         thread: Thread,
         bound: Option<SocketAddr>,
         at: KernelTime,
@@ -175,6 +194,8 @@ impl Ended {
             },
             timeline: Vec::new(),
             log: None,
+            connection: None,
+            earlier: Vec::new(),
             outcome: None,
         }
     }
@@ -217,7 +238,7 @@ fn fates(
     reset_sent.into_iter().chain(no_socket).collect()
 }
 
-fn family_of(address: SocketAddr) -> Family {
+pub(super) fn family_of(address: SocketAddr) -> Family {
     match address.ip() {
         IpAddr::V4(_) => Family::Ipv4,
         IpAddr::V6(_) => Family::Ipv6,

@@ -3,7 +3,10 @@
 //! A worker writes one line for each attempt, in the thread that learned of the failure: after
 //! an error, before closing a socket that it gives up on.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+};
 
 use crate::{
     case::{Attempt, Ending, Endpoint, KernelTime, LogLine},
@@ -22,8 +25,8 @@ const KEPT: usize = 512;
 pub struct Line {
     pub at: KernelTime,
     pub parsed: LogLine,
+    pub kind: FailureKind,
     upstream: Option<String>,
-    kind: FailureKind,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +56,27 @@ impl Line {
         })
     }
 
+    /// Whom nginx dialled, where the line says so.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let upstream = self.upstream.as_deref()?;
+        match upstream.strip_prefix("unix:") {
+            Some(path) => Some(Endpoint::Unix(path.as_bytes().to_vec())),
+            None => upstream.parse().ok().map(Endpoint::Inet),
+        }
+    }
+
+    /// The error that `SO_ERROR` gave for a connection to that address, by the line.
+    fn broke(&self, dialled: SocketAddr) -> Option<i32> {
+        match self.kind {
+            FailureKind::ConnectFailedAsync { errno }
+                if self.upstream.as_deref() == Some(dialled.to_string().as_str()) =>
+            {
+                Some(errno)
+            }
+            _ => None,
+        }
+    }
+
     /// The line is about such an attempt: the same address, and the same kind of failure.
     pub fn fits(&self, attempt: &Attempt) -> bool {
         self.is_about(attempt.ending, address(attempt).as_deref())
@@ -72,7 +96,7 @@ impl Line {
             Ending::GaveUp => {
                 self.gave_up() || matches!(self.kind, FailureKind::ConnectFailedAsync { .. })
             }
-            Ending::Established => false,
+            Ending::Established | Ending::AfterConnect { .. } | Ending::Undialled { .. } => false,
         };
         kind && (dialled.is_none() || dialled == self.upstream.as_deref())
     }
@@ -102,6 +126,18 @@ impl Lines {
             .iter()
             .position(|line| line.at >= attempt.started && line.fits(attempt))?;
         lines.remove(index).map(|line| line.parsed)
+    }
+
+    /// Takes the line that speaks of dialling and is about a connection that stood, with the error
+    /// that it tells: nginx looks at `SO_ERROR` before it sends a request, on a connection that it
+    /// kept as well (`ngx_http_upstream_test_connect`).
+    pub fn take_broken(&mut self, tid: u32, dialled: SocketAddr) -> Option<(Line, i32)> {
+        let lines = self.early.get_mut(&tid)?;
+        let (index, errno) = lines
+            .iter()
+            .enumerate()
+            .find_map(|(index, line)| Some((index, line.broke(dialled)?)))?;
+        Some((lines.remove(index)?, errno))
     }
 
     /// Notes that an attempt went on without its line, so that the line, when it comes, is not

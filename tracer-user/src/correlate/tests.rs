@@ -4,8 +4,8 @@ use tracer_common::record::Outcome;
 
 use super::*;
 use crate::{
-    case::{Icmp, Segment},
-    evidence::Fate,
+    case::{Connection, Icmp, Segment},
+    evidence::{Fate, UpstreamClosed},
 };
 
 const MS: KernelTime = 1_000_000;
@@ -306,4 +306,140 @@ fn a_packet_of_another_namespace_with_the_same_addresses_is_left_alone() {
         ended(100 * MS, "127.0.0.1:4000", 0),
     ]);
     assert!(ready[0].timeline.is_empty(), "{:?}", ready[0].timeline);
+}
+
+fn closed(at: KernelTime, dialled: &str) -> Evidence {
+    let closed = UpstreamClosed {
+        thread: worker(),
+        started: at - 50 * MS,
+        reset_at: Some(at - MS),
+        fin_at: None,
+        dialled: address(dialled),
+        local: Some(address("127.0.0.1:40112")),
+        remote: Some(address(dialled)),
+        netns: 1,
+        connection: Connection {
+            established: at - 50 * MS,
+            broken: Some(at - MS),
+            error: Some(104),
+            bytes_sent: None,
+            bytes_received: None,
+            last_sent: None,
+            last_received: None,
+            tick: 4 * MS,
+            unacknowledged: None,
+            unsent: None,
+            retransmissions: None,
+            round_trip_us: None,
+        },
+    };
+    Evidence {
+        at,
+        what: What::UpstreamClosed(Box::new(closed)),
+    }
+}
+
+fn said(at: KernelTime, level: &str, said: &str) -> Evidence {
+    let text = format!(
+        r#"2026/11/22 18:06:57 [{level}] 42#42: *9 {said}, client: 127.0.0.1, server: front, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:9101/""#
+    );
+    Evidence {
+        at,
+        what: What::LogLine {
+            thread: worker(),
+            text,
+        },
+    }
+}
+
+const RECV: &str =
+    "recv() failed (104: Connection reset by peer) while reading response header from upstream";
+
+#[test]
+fn a_complaint_and_the_connection_that_is_closed_next_are_one_failure() {
+    let mut correlator = Correlator::default();
+    let at = 1000 * MS;
+    correlator.observe(
+        Evidence {
+            at: at - MS,
+            what: What::PeerEnded {
+                nginx: address("127.0.0.1:40112"),
+                target: address("127.0.0.1:9101"),
+                ended: crate::case::PeerEnded {
+                    how: crate::case::PeerEnd::Reset,
+                    netns: 1,
+                    reason: None,
+                    pid: 977,
+                    comm: "app".to_owned(),
+                    accepted: true,
+                    listening: false,
+                    exit_code: None,
+                    death: None,
+                },
+            },
+        },
+        &NoSymbols,
+    );
+    correlator.observe(said(at, "error", RECV), &NoSymbols);
+    correlator.observe(closed(at + MS / 10, "127.0.0.1:9101"), &NoSymbols);
+    let ready = correlator.ready(at + 5 * MS);
+    assert_eq!(ready.len(), 1);
+    assert!(ready[0].connection.is_some());
+    assert_eq!(ready[0].attempt.started, at + MS / 10 - 50 * MS);
+    let facts: Vec<&Fact> = ready[0].timeline.iter().map(|seen| &seen.fact).collect();
+    assert!(
+        matches!(facts[..], [Fact::PeerEnded(_), Fact::ResetReceived]),
+        "{facts:?}"
+    );
+    assert!(correlator.ready(KernelTime::MAX).is_empty());
+}
+
+#[test]
+fn a_complaint_waits_in_vain_for_the_connection_of_another_upstream() {
+    let mut correlator = Correlator::default();
+    let at = 1000 * MS;
+    correlator.observe(said(at, "error", RECV), &NoSymbols);
+    correlator.observe(closed(at + MS / 10, "127.0.0.1:9102"), &NoSymbols);
+    assert!(correlator.ready(at + 5 * MS).is_empty());
+    let ready = correlator.ready(at + PATIENCE);
+    assert_eq!(ready.len(), 1);
+    assert!(ready[0].connection.is_none());
+}
+
+#[test]
+fn what_nginx_copes_with_is_no_failure_and_neither_is_a_close() {
+    let mut correlator = Correlator::default();
+    correlator.observe(said(MS, "info", RECV), &NoSymbols);
+    correlator.observe(closed(1000 * MS, "127.0.0.1:9101"), &NoSymbols);
+    assert!(correlator.ready(KernelTime::MAX).is_empty());
+}
+
+#[test]
+fn a_kept_connection_that_broke_is_complained_of_as_if_it_was_dialled() {
+    let mut correlator = Correlator::default();
+    let at = 1000 * MS;
+    let line = "connect() failed (104: Connection reset by peer) while connecting to upstream";
+    correlator.observe(said(at, "error", line), &NoSymbols);
+    correlator.observe(closed(at + MS / 10, "127.0.0.1:9101"), &NoSymbols);
+    let ready = correlator.ready(at + 5 * MS);
+    assert_eq!(ready.len(), 1);
+    assert_eq!(
+        ready[0].attempt.ending,
+        Ending::AfterConnect {
+            phase: crate::case::Phase::Connecting,
+            met: crate::case::Met::SocketError,
+            errno: Some(104),
+        }
+    );
+}
+
+#[test]
+fn a_response_that_was_complained_of_ends_once() {
+    let mut correlator = Correlator::default();
+    let garbage =
+        "upstream sent no valid HTTP/1.0 header while reading response header from upstream";
+    let end = "readv() failed (104: Connection reset by peer) while reading upstream";
+    correlator.observe(said(MS, "error", garbage), &NoSymbols);
+    correlator.observe(said(200 * MS, "error", end), &NoSymbols);
+    assert_eq!(correlator.ready(KernelTime::MAX).len(), 1);
 }

@@ -4,7 +4,7 @@ use crate::case::{Case, Fact, Listener, Netns, Queue};
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, syn_queue_full, wording};
+use crate::diagnose::{addresses, after, syn_queue_full, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn accept_queue_full(case: &Case) -> Option<Finding> {
@@ -47,6 +47,47 @@ pub(super) fn accept_queue_full(case: &Case) -> Option<Finding> {
                 .missing("which of these listeners the SYN was given to")
         });
     Some(found)
+}
+
+/// The last ACK of the handshake found the queue full: nginx believes that it is connected, the
+/// listener does not know of it. With `tcp_abort_on_overflow` it answers with a reset
+/// (`tcp_check_req`).
+pub(super) fn after_connect(case: &Case) -> Option<Finding> {
+    let aborted = after::peer_ended(case)
+        .is_some_and(|ended| ended.listening && ended.reason.as_deref() == Some("INVALID_SYN"));
+    let half_open = case
+        .host
+        .peer
+        .as_ref()
+        .is_some_and(|peer| matches!(peer.state.as_str(), "SYN_RECV" | "NEW_SYN_RECV"));
+    let (confidence, how) = match (aborted, half_open) {
+        (true, _) => (
+            Confidence::Certain,
+            "the listener answered with a reset (net.ipv4.tcp_abort_on_overflow)",
+        ),
+        (_, true) => (
+            Confidence::Probable,
+            "for the listener the handshake is not complete: it drops the last ACK, and what nginx sends",
+        ),
+        _ => return None,
+    };
+    let finding = Finding::new(
+        Code::AcceptQueueFull,
+        confidence,
+        format!(
+            "the accept queue of the listener on {} was full as nginx completed the handshake: {how}",
+            wording::dialled(case)
+        ),
+    )
+    .rule_out(
+        Code::ResetByBackend,
+        "no process of the backend ever held the connection",
+    )
+    .fix("let the backend accept faster (more workers), or raise its backlog and net.core.somaxconn");
+    Some(after::with_listener(
+        case,
+        after::with_traffic(case, finding),
+    ))
 }
 
 /// The listener of a namespace that has the same address, by chance or not, is full.

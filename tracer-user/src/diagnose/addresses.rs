@@ -154,6 +154,7 @@ fn is_in(fact: &Fact, place: Netns) -> bool {
         Fact::ResetSent { netns, .. }
         | Fact::Dropped { netns, .. }
         | Fact::IcmpSent { netns, .. } => *netns == place,
+        Fact::PeerEnded(ended) => ended.netns == place,
         _ => false,
     }
 }

@@ -1,14 +1,19 @@
 //! Properties that hold for every case, however little sense it makes.
 
+mod connection;
 mod facts;
+mod filters;
 mod host;
+mod unix;
 
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
+use self::connection::{any_connection, any_earlier, any_ending_after_connect};
 use self::facts::{any_address, any_errno, any_observed, any_time};
 use self::host::any_host;
+use self::unix::any_unix;
 use crate::case::*;
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::{diagnose, example};
@@ -65,37 +70,66 @@ fn any_case() -> BoxedStrategy<Case> {
         any_ending(),
         of(any::<u64>()),
     );
+    let unix_errno = prop::sample::select(vec![
+        libc::ENOENT,
+        libc::EACCES,
+        libc::EPERM,
+        libc::EROFS,
+        libc::ECONNREFUSED,
+        libc::EPROTOTYPE,
+        libc::EAGAIN,
+        libc::ENOTDIR,
+        libc::ELOOP,
+    ]);
+    let unix = of((any_unix(), unix_errno));
     (
         attempt.boxed(),
         vec(any_observed(), 0..6),
         any_host(),
         of(any_log()),
         any_coverage(),
+        unix,
+        of(any_connection()),
+        vec(any_earlier(), 0..3),
     )
-        .prop_map(|(attempt, timeline, host, log, coverage)| {
-            let mut case = example::case("127.0.0.1:9101", attempt.6);
-            case.attempt.dialled = attempt.0;
-            case.attempt.local = attempt.1;
-            case.attempt.remote = attempt.2;
-            case.attempt.bound = attempt.3;
-            case.attempt.started = attempt.4;
-            case.attempt.ended = attempt.5;
-            case.attempt.connect_timeout_ms = attempt.7;
-            Case {
-                timeline,
-                host,
-                log,
-                coverage,
-                ..case
-            }
-        })
+        .prop_map(
+            |(attempt, timeline, mut host, log, coverage, unix, connection, earlier)| {
+                let mut case = example::case("127.0.0.1:9101", attempt.6);
+                case.attempt.dialled = attempt.0;
+                case.attempt.local = attempt.1;
+                case.attempt.remote = attempt.2;
+                case.attempt.bound = attempt.3;
+                case.attempt.started = attempt.4;
+                case.attempt.ended = attempt.5;
+                case.attempt.connect_timeout_ms = attempt.7;
+                if let (Some((facts, errno)), Some(Endpoint::Unix(_))) =
+                    (unix, &case.attempt.dialled)
+                {
+                    host.unix = Some(facts);
+                    case.attempt.family = Family::Unix;
+                    case.attempt.ending = Ending::ConnectFailed {
+                        errno,
+                        reached_syn_sent: false,
+                    };
+                }
+                Case {
+                    timeline,
+                    host,
+                    log,
+                    coverage,
+                    connection,
+                    earlier,
+                    ..case
+                }
+            },
+        )
         .boxed()
 }
 
 fn any_endpoint() -> BoxedStrategy<Option<Endpoint>> {
     prop_oneof![
         6 => any_address().prop_map(|address| Some(Endpoint::Inet(address))),
-        1 => vec(any::<u8>(), 0..12).prop_map(|path| Some(Endpoint::Unix(path))),
+        3 => vec(any::<u8>(), 0..12).prop_map(|path| Some(Endpoint::Unix(path))),
         1 => Just(None),
     ]
     .boxed()
@@ -103,20 +137,21 @@ fn any_endpoint() -> BoxedStrategy<Option<Endpoint>> {
 
 fn any_ending() -> BoxedStrategy<Ending> {
     prop_oneof![
-        any_errno().prop_map(|errno| Ending::SocketFailed { errno }),
-        any_errno().prop_map(|errno| Ending::BindFailed { errno }),
-        (any_errno(), any::<bool>()).prop_map(|(errno, reached_syn_sent)| {
+        1 => any_errno().prop_map(|errno| Ending::SocketFailed { errno }),
+        1 => any_errno().prop_map(|errno| Ending::BindFailed { errno }),
+        1 => (any_errno(), any::<bool>()).prop_map(|(errno, reached_syn_sent)| {
             Ending::ConnectFailed {
                 errno,
                 reached_syn_sent,
             }
         }),
-        any_errno().prop_map(|errno| Ending::SocketError { errno }),
-        Just(Ending::SocketError {
+        1 => any_errno().prop_map(|errno| Ending::SocketError { errno }),
+        1 => Just(Ending::SocketError {
             errno: libc::ECONNREFUSED
         }),
-        Just(Ending::GaveUp),
-        Just(Ending::Established),
+        1 => Just(Ending::GaveUp),
+        1 => Just(Ending::Established),
+        3 => any_ending_after_connect(),
     ]
     .boxed()
 }
@@ -125,6 +160,9 @@ fn any_log() -> BoxedStrategy<LogLine> {
     let message = prop::sample::select(vec![
         "connect() failed (111: Connection refused)",
         "connect() failed (",
+        "recv() failed (104: Connection reset by peer)",
+        "SSL_do_handshake() failed (SSL: wrong version number)",
+        "app could not be resolved (3: Host not found)",
         "upstream timed out",
         "client prematurely closed connection",
         "connect() failed (99999999999: ?)",

@@ -50,6 +50,8 @@ pub(crate) fn case(dialled: &str, ending: Ending) -> Case {
         timeline: Vec::new(),
         host: HostFacts::default(),
         log: None,
+        connection: None,
+        earlier: Vec::new(),
         coverage: Coverage::default(),
     }
 }
@@ -60,6 +62,58 @@ pub(crate) fn silent(dialled: &str, milliseconds: u64) -> Case {
     case.attempt.ended = START + milliseconds * MILLISECOND;
     case.attempt.connect_timeout_ms = Some(milliseconds);
     case
+}
+
+/// What nginx met 50 ms after `connect()` on a connection to this host that stood since 1 ms after
+/// it, and over which its request went at once.
+pub(crate) fn after_connect(phase: Phase, met: Met, errno: Option<i32>) -> Case {
+    let mut case = case("127.0.0.1:9101", Ending::AfterConnect { phase, met, errno });
+    case.attempt.local = Some(address("127.0.0.1:40112"));
+    case.attempt.ended = START + 50 * MILLISECOND;
+    case.host.owners = vec![OWN];
+    case.host.listeners = vec![listener("127.0.0.1:9101", OWN, "app")];
+    case.connection = Some(Connection {
+        established: START + MILLISECOND,
+        broken: None,
+        error: errno,
+        bytes_sent: Some(80),
+        bytes_received: Some(0),
+        last_sent: Some(START + MILLISECOND),
+        last_received: Some(START),
+        tick: 4 * MILLISECOND,
+        unacknowledged: Some(0),
+        unsent: Some(0),
+        retransmissions: Some(0),
+        round_trip_us: Some(50),
+    });
+    case
+}
+
+/// The same on a connection that had carried a request five seconds earlier.
+pub(crate) fn after_reuse(phase: Phase, met: Met, errno: Option<i32>) -> Case {
+    let mut case = after_connect(phase, met, errno);
+    case.attempt.ended = START + 5 * SECOND + 50 * MILLISECOND;
+    if let Some(connection) = &mut case.connection {
+        connection.bytes_received = Some(120);
+        connection.last_received = Some(START + 2 * MILLISECOND);
+        connection.last_sent = Some(START + 5 * SECOND);
+    }
+    case
+}
+
+/// How the backend of [`after_connect`] ended the connection.
+pub(crate) fn peer_ended(how: PeerEnd, reason: &str) -> Fact {
+    Fact::PeerEnded(PeerEnded {
+        how,
+        netns: OWN,
+        reason: Some(reason.to_owned()),
+        pid: 977,
+        comm: "app".to_owned(),
+        accepted: true,
+        listening: false,
+        exit_code: None,
+        death: None,
+    })
 }
 
 /// A refusal by the TCP stack of a namespace: reset sent, SYN freed, reset received.

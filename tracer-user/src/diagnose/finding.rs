@@ -1,6 +1,6 @@
 //! What one cause says about a case.
 
-use crate::case::{Death, KernelTime, Listener};
+use crate::case::{Death, KernelTime, Listener, UnixSocket};
 use crate::diagnose::coverage::Observation;
 use crate::event::Rule;
 use crate::verdict::{Code, Confidence, RuledOut};
@@ -25,6 +25,8 @@ pub(super) struct Finding {
     /// Which security policy denied the call.
     pub policy: Option<String>,
     pub rule: Option<Rule>,
+    pub unix_listener: Option<UnixSocket>,
+    pub unix_candidates: Vec<UnixSocket>,
 }
 
 /// A sentence of evidence with its place in time.
@@ -51,6 +53,8 @@ impl Finding {
             candidates: Vec::new(),
             policy: None,
             rule: None,
+            unix_listener: None,
+            unix_candidates: Vec::new(),
         }
     }
 

@@ -149,7 +149,7 @@ fn unnamed(suspects: &Suspects, finding: Finding) -> Finding {
             !suspects.readings.is_empty() && suspects.read_in_full(),
             |finding| {
                 finding.missing(
-                    "a rule that fits: the rules as they stand now explain nothing of the kind",
+                    "a rule that fits: the rules as they stand now explain nothing of the kind (a BPF program at the hook needs none: `bpftool net list`)",
                 )
             },
         );

@@ -81,7 +81,7 @@ fn code(death: &Death) -> Code {
     }
 }
 
-fn how(death: &Death) -> String {
+pub(super) fn how(death: &Death) -> String {
     match death {
         Death::Closed => "closed that socket and lived on".to_owned(),
         Death::Exited { status } => format!("exited by itself with status {status}"),
@@ -94,7 +94,7 @@ fn how(death: &Death) -> String {
     }
 }
 
-fn sender(death: &Death) -> Option<String> {
+pub(super) fn sender(death: &Death) -> Option<String> {
     match death {
         Death::Killed {
             sender: Some(sender),
@@ -104,7 +104,7 @@ fn sender(death: &Death) -> Option<String> {
     }
 }
 
-fn remedy(finding: Finding, owner: Option<&Process>, death: &Death) -> Finding {
+pub(super) fn remedy(finding: Finding, owner: Option<&Process>, death: &Death) -> Finding {
     let unit = owner
         .and_then(|owner| owner.unit.as_deref())
         .map(wording::shell_word);

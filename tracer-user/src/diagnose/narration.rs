@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Ending, Fact, Observed};
 use crate::diagnose::finding::Because;
-use crate::diagnose::{addresses, evidence, icmp, neighbours, programs, surface, wording};
+use crate::diagnose::{addresses, after, evidence, icmp, neighbours, programs, surface, wording};
 use crate::event::Surface;
 
 /// A timeline can repeat itself hundreds of times; this many different sentences are enough.
@@ -32,6 +32,10 @@ fn beginning(case: &Case) -> String {
             Some(address) => format!("{worker} bound its socket to {address}"),
             None => format!("{worker} bound its socket"),
         },
+        Ending::AfterConnect { .. } if case.connection.is_none() => {
+            format!("{worker} had a connection to {}", wording::dialled(case))
+        }
+        Ending::Undialled { .. } => format!("{worker} was to pass a request on"),
         _ => format!("{worker} dialled {}", wording::dialled(case)),
     }
 }
@@ -52,6 +56,22 @@ fn ending(case: &Case) -> String {
         ),
         Ending::GaveUp => giving_up(case),
         Ending::Established => "the connection was established".to_owned(),
+        Ending::AfterConnect { .. } | Ending::Undialled { .. } => complaint(case),
+    }
+}
+
+/// nginx's own words, without what it says of the request.
+fn complaint(case: &Case) -> String {
+    let said = case.log.as_ref().map(|line| {
+        let message = line.message.as_deref().unwrap_or(&line.text);
+        match &line.action {
+            Some(action) => format!("{message} while {action}"),
+            None => message.to_owned(),
+        }
+    });
+    match said {
+        Some(said) => format!("nginx wrote to its error log: {said}"),
+        None => "nginx complained in its error log".to_owned(),
     }
 }
 
@@ -144,6 +164,8 @@ fn fact(case: &Case, observed: &Observed) -> Option<String> {
         }
         Fact::CallIntercepted => "connect() returned without having been entered: a filter answered in its place (the tracepoint of its return was met, that of its entry was not)".to_owned(),
         Fact::Audited { denial } => format!("the kernel's audit log: {}", denial.text),
+        Fact::FinReceived => "the peer's FIN arrived at nginx's socket".to_owned(),
+        Fact::PeerEnded(ended) => after::peer_ended_words(case, ended),
         Fact::ClientClosed { client: None } => {
             "nginx closed the connection of a client that had left".to_owned()
         }

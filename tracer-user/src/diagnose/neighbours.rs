@@ -17,21 +17,29 @@ pub(super) struct Starved {
 
 /// The last packet dropped that asked for the link-layer address of the next hop or told it.
 pub(super) fn of_next_hop(case: &Case) -> Option<Starved> {
-    let neighbour = case.host.neighbour.as_ref();
-    let route = case.host.route.as_ref();
-    let hops = [
-        neighbour.map(|neighbour| neighbour.address),
-        route.and_then(|route| route.gateway),
-        addresses::target(case).map(|target| target.ip()),
-    ];
-    last(case, |wanted| hops.contains(&Some(wanted)))
+    let hops = hops(case);
+    last(case, |wanted, _| hops.contains(&Some(wanted)))
 }
 
 /// The last packet dropped that asked for the link-layer address of nginx's own address or told
 /// it: whoever answers the SYN needs it.
 pub(super) fn of_nginx(case: &Case) -> Option<Starved> {
     let own = case.attempt.local?.ip().to_canonical();
-    last(case, |wanted| wanted == own)
+    let hops = hops(case);
+    last(case, |wanted, asker| {
+        wanted == own && (asker.is_none() || hops.contains(&asker))
+    })
+}
+
+/// Who may be the next hop: the neighbour that was looked up, the gateway, or the target itself.
+fn hops(case: &Case) -> [Option<IpAddr>; 3] {
+    let neighbour = case.host.neighbour.as_ref();
+    let route = case.host.route.as_ref();
+    [
+        neighbour.map(|neighbour| neighbour.address),
+        route.and_then(|route| route.gateway),
+        addresses::target(case).map(|target| target.ip()),
+    ]
 }
 
 /// What the packet was, in words.
@@ -44,7 +52,7 @@ pub(super) fn packet(wanted: IpAddr, answer: bool) -> String {
     }
 }
 
-fn last(case: &Case, is_wanted: impl Fn(IpAddr) -> bool) -> Option<Starved> {
+fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Option<Starved> {
     case.timeline
         .iter()
         .rev()
@@ -54,9 +62,10 @@ fn last(case: &Case, is_wanted: impl Fn(IpAddr) -> bool) -> Option<Starved> {
                 netns,
                 hook,
                 wanted,
+                asker,
                 answer,
                 ..
-            } if is_wanted(wanted) => Some(Starved {
+            } if is_wanted(wanted, asker) => Some(Starved {
                 at: observed.at,
                 netns,
                 hook,

@@ -125,7 +125,7 @@ pub(super) fn suspected(finding: Finding, case: &Case, programs: &[&AttachedProg
     let named = programs.iter().take(MOST_NAMED);
     let finding = match programs {
         [] => {
-            finding.missing("which program it was: none was found attached when it was looked for")
+            finding.missing("which program it was: none could be found attached there afterwards")
         }
         [one] => finding.because(format!("the only one attached there is {}", words(one))),
         several => finding

@@ -8,18 +8,19 @@ use crate::verdict::{Code, Confidence};
 /// No packet makes a socket in SYN_SENT end with ECONNABORTED: `tcp_abort` does, on behalf of
 /// sock_diag or of a BPF program.
 pub(super) fn socket_aborted(case: &Case) -> Option<Finding> {
-    let Ending::SocketError {
-        errno: libc::ECONNABORTED,
-    } = case.attempt.ending
-    else {
-        return None;
+    let doing = match case.attempt.ending {
+        Ending::SocketError {
+            errno: libc::ECONNABORTED,
+        } => "was connecting",
+        Ending::AfterConnect { errno, .. } if errno == Some(libc::ECONNABORTED) => "used it",
+        _ => return None,
     };
     Some(
         Finding::new(
             Code::SocketAborted,
             Confidence::Certain,
             format!(
-                "somebody on this host destroyed nginx's socket to {} while it was connecting",
+                "somebody on this host destroyed nginx's socket to {} while it {doing}",
                 wording::dialled(case)
             ),
         )

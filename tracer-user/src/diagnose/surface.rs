@@ -1,6 +1,6 @@
 //! Where nginx met the failure, and the error number that reached it.
 
-use crate::case::{Case, Ending, Fact, LogLine};
+use crate::case::{Case, Ending, Fact, LogLine, Met};
 use crate::diagnose::{evidence, icmp};
 use crate::event::Surface;
 
@@ -16,7 +16,8 @@ pub(super) fn surface(case: &Case) -> Surface {
         Ending::ConnectFailed { .. } => Surface::Connect,
         Ending::SocketError { .. } => Surface::SoError,
         Ending::GaveUp => surface_of_giving_up(case),
-        Ending::Established => Surface::None,
+        Ending::AfterConnect { met, .. } => surface_after(met),
+        Ending::Established | Ending::Undialled { .. } => Surface::None,
     }
 }
 
@@ -32,7 +33,17 @@ pub(super) fn errno(case: &Case) -> Option<i32> {
             Some(_) => None,
             None => soft_error(case),
         },
-        Ending::Established => None,
+        Ending::AfterConnect { errno, .. } => errno,
+        Ending::Established | Ending::Undialled { .. } => None,
+    }
+}
+
+fn surface_after(met: Met) -> Surface {
+    match met {
+        Met::SocketError => Surface::SoError,
+        Met::SendError => Surface::Send,
+        Met::Timeout => Surface::Timer,
+        Met::ReceiveError | Met::Closed | Met::Tls | Met::Malformed | Met::TooBig => Surface::Recv,
     }
 }
 

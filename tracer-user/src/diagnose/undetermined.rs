@@ -4,7 +4,7 @@ use crate::case::{Case, Ending, Family};
 use crate::diagnose::coverage::{Observation, is_unavailable};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, firewall, surface, wording};
+use crate::diagnose::{addresses, after, firewall, surface, wording};
 use crate::verdict::{Code, Confidence};
 
 /// What diagnosis says where no cause fits.
@@ -23,6 +23,13 @@ pub(super) fn undetermined(case: &Case) -> Finding {
         }
         Ending::SocketError { errno } => answered(case, errno),
         Ending::GaveUp => answered(case, surface::errno(case).unwrap_or_default()),
+        Ending::AfterConnect { .. } => after::unexplained(case),
+        Ending::Undialled { .. } => Finding::new(
+            Code::Undetermined,
+            Confidence::Possible,
+            "nginx dialled nobody, and its log does not say why",
+        )
+        .missing("nginx's reason"),
         Ending::Established => Finding::new(
             Code::Undetermined,
             Confidence::Possible,

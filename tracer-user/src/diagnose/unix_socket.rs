@@ -1,123 +1,36 @@
 //! Unix sockets: every decision is the return of `connect()` (`unix_stream_connect`).
+//!
+//! The error number names the family of causes, for the kernel chose it at the time. What was
+//! read of the path and its sockets afterwards gives the detail, and where it contradicts the
+//! error number it is told as what has changed since.
 
-use crate::case::{Case, Ending, Endpoint, Family};
+use crate::case::Case;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::wording;
-use crate::verdict::{Code, Confidence};
+
+mod bad_path;
+mod listener;
+mod missing;
+mod permission;
+mod refused;
+mod remedy;
+mod story;
+mod subject;
+
+use subject::Subject;
 
 pub(super) fn unix_socket(case: &Case) -> Option<Finding> {
-    let Ending::ConnectFailed { errno, .. } = case.attempt.ending else {
-        return None;
-    };
-    let path = match &case.attempt.dialled {
-        Some(Endpoint::Unix(path)) => wording::unix_path(path),
-        _ if case.attempt.family == Family::Unix => "the unix socket".to_owned(),
-        _ => return None,
-    };
-    let file = wording::shell_word(path.strip_prefix("unix:").unwrap_or(&path));
-    let look = format!("nsenter -t {} -m namei -l {file}", case.worker.pid);
-    let finding = match errno {
-        libc::ENOENT => missing(&path, &look),
-        libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => bad_path(&path, errno, &look),
-        libc::EACCES => permission(case, &path, &look),
-        libc::ECONNREFUSED => no_listener(&path, &file),
-        libc::EPROTOTYPE => wrong_type(&path, &file),
-        libc::EAGAIN => backlog_full(&path, &file),
-        libc::EPERM => policy(&path),
-        _ => return None,
-    };
-    Some(finding)
-}
-
-fn missing(path: &str, look: &str) -> Finding {
-    Finding::new(
-        Code::UnixMissing,
-        Confidence::Certain,
-        format!("{path} does not exist as the nginx worker sees it"),
-    )
-    .rule_out(
-        Code::UnixNoListener,
-        "a stale socket file gives ECONNREFUSED, not ENOENT",
-    )
-    .missing("whether the path dangles, or exists in another mount namespace or root")
-    .fix(look)
-    .fix("start the backend that creates the socket, or correct the path in nginx.conf")
-}
-
-fn bad_path(path: &str, errno: i32, look: &str) -> Finding {
-    let why = match errno {
-        libc::ENOTDIR => "a component of it is not a directory",
-        libc::ELOOP => "its symbolic links form a loop",
-        _ => "it is too long",
-    };
-    Finding::new(
-        Code::UnixBadPath,
-        Confidence::Certain,
-        format!("{path} cannot be walked: {why}"),
-    )
-    .fix(look)
-}
-
-fn permission(case: &Case, path: &str, look: &str) -> Finding {
-    let user = case
-        .worker
-        .uid
-        .map_or_else(String::new, |uid| format!(" (uid {uid})"));
-    Finding::new(
-        Code::UnixPermission,
-        Confidence::Probable,
-        format!("the nginx worker{user} may not reach or write {path}"),
-    )
-    .missing("which component and which bit refuse, and whether a security module did instead")
-    .fix(look)
-    .fix(
-        "give the socket to nginx's group and mode 0660, and its directories mode x for that group",
-    )
-}
-
-fn no_listener(path: &str, file: &str) -> Finding {
-    Finding::new(
-        Code::UnixNoListener,
-        Confidence::Probable,
-        format!("no socket listens behind {path}"),
-    )
-    .rule_out(
-        Code::UnixMissing,
-        "the path exists: a missing one gives ENOENT",
-    )
-    .missing("whether the file is a socket: a regular file or a directory gives the same error")
-    .fix(format!("ss -xlp src {file}"))
-    .fix("start the backend; it replaces a stale socket file")
-}
-
-fn wrong_type(path: &str, file: &str) -> Finding {
-    Finding::new(
-        Code::UnixWrongType,
-        Confidence::Certain,
-        format!("{path} is a socket of another type than a stream, which nginx dials"),
-    )
-    .fix(format!("ss -xap src {file}"))
-    .fix("let the backend create a SOCK_STREAM socket")
-}
-
-fn backlog_full(path: &str, file: &str) -> Finding {
-    Finding::new(
-        Code::UnixBacklogFull,
-        Confidence::Certain,
-        format!("the backlog of {path} is full: its process accepts too slowly or not at all"),
-    )
-    .fix(format!("ss -xlp src {file}"))
-    .fix("look whether the backend hangs or has too few workers; raise its backlog and net.core.somaxconn")
-}
-
-fn policy(path: &str) -> Finding {
-    Finding::new(
-        Code::PolicyDenied,
-        Confidence::Possible,
-        format!("a policy of this host denied connect() to {path} with EPERM"),
-    )
-    .missing("which policy it was: seccomp, a cgroup program or an LSM")
-    .fix("journalctl -k | grep -i -e denied -e audit")
+    let subject = Subject::of(case)?;
+    match subject.errno {
+        libc::ENOENT => Some(missing::missing(&subject)),
+        libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => Some(bad_path::bad_path(&subject)),
+        libc::EACCES => Some(permission::permission(&subject)),
+        libc::EPERM => Some(permission::forbidden(&subject)),
+        libc::EROFS => refused::read_only(&subject),
+        libc::ECONNREFUSED => Some(refused::refused(&subject)),
+        libc::EPROTOTYPE => Some(listener::wrong_type(&subject)),
+        libc::EAGAIN => Some(listener::backlog_full(&subject)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

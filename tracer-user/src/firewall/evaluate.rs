@@ -30,19 +30,20 @@ use std::collections::HashMap;
 use std::ptr;
 
 use crate::case::{FilterFamily as Family, Hook};
-use crate::firewall::expression::Expression;
 use crate::firewall::ip_set::IpSets;
-use crate::firewall::packet::{Packet, State};
+use crate::firewall::packet::{Packet, Side, State};
 use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
+
+pub use marks::sets_marks;
 
 use account::Question;
 use bits::Word;
 use carried::{Carried, Tracking, add};
 use hooked::{Hooked, groups};
 use lookup::Lookups;
-use scene::{Entry, Scene};
+use scene::{Entry, Scene, is_loopback};
 use walk::{Chains, Walk};
 
 /// Priority of the hooks of connection tracking at PREROUTING and OUTPUT
@@ -86,19 +87,6 @@ pub fn evaluate_bridged<'r>(
     Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, &[Family::Bridge])
 }
 
-/// Whether a rule can change the mark of packets.
-pub fn sets_marks(ruleset: &Ruleset) -> bool {
-    let chains = ruleset.tables.iter().flat_map(|table| &table.chains);
-    let rules = chains.flat_map(|chain| &chain.rules);
-    rules
-        .flat_map(|rule| &rule.expressions)
-        .any(|expression| match expression {
-            Expression::SetMark { .. } => true,
-            Expression::Target(target) => matches!(target.name.as_str(), "MARK" | "CONNMARK"),
-            _ => false,
-        })
-}
-
 struct Evaluation<'r, 'p> {
     packet: &'p Packet,
     hook: Hook,
@@ -125,7 +113,7 @@ impl<'r, 'p> Evaluation<'r, 'p> {
             ip_sets: &ruleset.ip_sets,
             lookups: Lookups::new(&ruleset.tables),
             chains: chains.collect(),
-            connection_marks_stand: !ruleset.tables.iter().any(marks_connections),
+            connection_marks_stand: !ruleset.tables.iter().any(marks::of_connections_change),
             trial: Trial::default(),
         }
     }
@@ -243,10 +231,18 @@ impl<'r, 'p> Evaluation<'r, 'p> {
     fn scene(&self, hooked: &Hooked<'r>) -> Scene<'r> {
         let mut packet = self.packet.clone();
         packet.conntrack.mark = self.connection_mark();
-        // Before the translation the packet was still for whom nginx dialled.
+        // Before the translation the packet was still for whom nginx dialled; one on loopback was
+        // translated before it came in.
+        let translates_here = match self.hook {
+            Hook::Output => true,
+            Hook::Prerouting => {
+                matches!(&packet.input, Side::Device { .. }) && !is_loopback(&packet.input)
+            }
+            _ => false,
+        };
         if let Some(dialled) = packet.conntrack.dialled
             && packet.conntrack.original == Some(true)
-            && matches!(self.hook, Hook::Prerouting | Hook::Output)
+            && translates_here
             && hooked.priority <= hooked::DESTINATION_NAT
             && dialled.is_ipv4() == packet.to.is_ipv4()
         {
@@ -301,15 +297,4 @@ fn runs(hooked: &Hooked, scene: &Scene, carried: &Carried) -> Truth {
         Entry::Unknown => Truth::Unknown,
     };
     before.not().and(first)
-}
-
-fn marks_connections(table: &Table) -> bool {
-    let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-    rules
-        .flat_map(|rule| &rule.expressions)
-        .any(|expression| match expression {
-            Expression::SetConntrack { key, .. } => *key == conntrack::MARK,
-            Expression::Target(target) => target.name == "CONNMARK",
-            _ => false,
-        })
 }

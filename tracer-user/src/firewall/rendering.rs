@@ -26,6 +26,7 @@ pub fn rule(family: Family, rule: &Rule) -> String {
         family,
         transport: None,
         loaded: HashMap::new(),
+        fresh: Vec::new(),
         words: Vec::new(),
     };
     for expression in &rule.expressions {
@@ -42,6 +43,8 @@ struct Rendering {
     /// `tcp` or `udp`, once the rule has asked for it.
     transport: Option<&'static str>,
     loaded: HashMap<u8, Loaded>,
+    /// Registers that were loaded since the last condition: those of a concatenation.
+    fresh: Vec<u8>,
     words: Vec<String>,
 }
 
@@ -59,8 +62,12 @@ impl Rendering {
             Expression::Fib { to, .. } => self.load(*to, named("fib")),
             Expression::Unknowable { name, to, .. } => self.load(*to, named(name)),
             Expression::Immediate { data, to } => {
-                let words = Form::Bytes.write(data);
-                let form = Form::Bytes;
+                let form = match data.len() {
+                    2 => Form::Number,
+                    4 | 16 => Form::Address,
+                    _ => Form::Bytes,
+                };
+                let words = form.write(data);
                 self.load(*to, Loaded { words, form });
             }
             Expression::Compare {
@@ -95,6 +102,8 @@ impl Rendering {
 
     fn load(&mut self, to: Register, loaded: Loaded) {
         if usize::from(to.0) < REGISTERS {
+            self.fresh.retain(|register| *register != to.0);
+            self.fresh.push(to.0);
             self.loaded.insert(to.0, loaded);
         }
     }
@@ -111,6 +120,10 @@ impl Rendering {
             (PayloadBase::Network, 16, 4) => ("ip daddr".to_owned(), Form::Address),
             (PayloadBase::Network, 8, 16) => ("ip6 saddr".to_owned(), Form::Address),
             (PayloadBase::Network, 24, 16) => ("ip6 daddr".to_owned(), Form::Address),
+            (PayloadBase::Network, 12, 1..4) => ("ip saddr".to_owned(), Form::Leading(4)),
+            (PayloadBase::Network, 16, 1..4) => ("ip daddr".to_owned(), Form::Leading(4)),
+            (PayloadBase::Network, 8, 5..16) => ("ip6 saddr".to_owned(), Form::Leading(16)),
+            (PayloadBase::Network, 24, 1..16) => ("ip6 daddr".to_owned(), Form::Leading(16)),
             (PayloadBase::Network, 9, 1) => ("ip protocol".to_owned(), Form::Protocol),
             (PayloadBase::Network, 6, 1) if self.family == Family::Ip6 => {
                 ("ip6 nexthdr".to_owned(), Form::Protocol)
@@ -154,24 +167,31 @@ impl Rendering {
             Operator::Greater => "> ",
             Operator::GreaterOrEqual => ">= ",
         };
-        // `tcp dport` says by itself what nft asks in front of it.
-        let implied = self.transport.is_some()
-            && words.starts_with(['t', 'u'])
-            && self.words.last().is_some_and(|last| {
-                last.strip_prefix("meta l4proto ")
-                    .is_some_and(|protocol| words.starts_with(protocol))
-            });
-        if implied {
+        self.condition(format!("{words} {operator}{value}"));
+    }
+
+    /// Appends a condition. `tcp dport` and `ip saddr` say by themselves what nft asks in front
+    /// of them.
+    fn condition(&mut self, words: String) {
+        let implied = |last: &String| match last.as_str() {
+            "meta l4proto tcp" => words.contains("tcp "),
+            "meta l4proto udp" => words.contains("udp "),
+            "meta nfproto ipv4" => words.starts_with("ip "),
+            "meta nfproto ipv6" => words.starts_with("ip6 "),
+            _ => false,
+        };
+        while self.words.last().is_some_and(implied) {
             self.words.pop();
         }
-        self.words.push(format!("{words} {operator}{value}"));
+        self.words.push(words);
+        self.fresh.clear();
     }
 
     fn range(&mut self, negated: bool, from: Register, low: &[u8], high: &[u8]) {
         let Loaded { words, form } = self.held(from);
         let not = if negated { "!= " } else { "" };
         let (low, high) = (form.write(low), form.write(high));
-        self.words.push(format!("{words} {not}{low}-{high}"));
+        self.condition(format!("{words} {not}{low}-{high}"));
     }
 
     fn look_up(
@@ -182,16 +202,23 @@ impl Rendering {
         verdict: bool,
         negated: bool,
     ) {
-        let words = self.held(from).words;
+        let words = if self.fresh.first() == Some(&from.0) {
+            let fields = self.fresh.iter().map(|field| self.held(Register(*field)));
+            let fields: Vec<String> = fields.map(|field| field.words).collect();
+            fields.join(" . ")
+        } else {
+            self.held(from).words
+        };
         match to {
             Some(to) => {
                 let words = format!("{words} map @{set}");
                 let form = Form::Bytes;
+                self.fresh.clear();
                 self.load(to, Loaded { words, form });
             }
-            None if verdict => self.words.push(format!("{words} vmap @{set}")),
-            None if negated => self.words.push(format!("{words} != @{set}")),
-            None => self.words.push(format!("{words} @{set}")),
+            None if verdict => self.condition(format!("{words} vmap @{set}")),
+            None if negated => self.condition(format!("{words} != @{set}")),
+            None => self.condition(format!("{words} @{set}")),
         }
     }
 
@@ -231,9 +258,9 @@ impl Rendering {
     fn translation(&self, words: &str, to: [Option<Register>; 2]) -> String {
         to.into_iter()
             .flatten()
-            .fold(words.to_owned(), |words, register| {
-                format!("{words} to {}", self.held(register).words)
-            })
+            .map(|register| self.held(register).words)
+            .reduce(|address, port| format!("{address}:{port}"))
+            .map_or(words.to_owned(), |to| format!("{words} to {to}"))
     }
 }
 

@@ -6,15 +6,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::case::{
-    Attempt, Ending, Endpoint, HostFacts, Listener, Neighbour, Netns, Route, Worker,
+    Attempt, Ending, Endpoint, HostFacts, KernelTime, Listener, Met, Neighbour, Netns, Route,
+    UnixFacts, Worker,
 };
 use crate::clock;
 use crate::host::addresses::AddressBook;
 use crate::host::netns::{Namespace, Namespaces};
 use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
+use crate::host::unix_listeners::UnixListeners;
 use crate::host::visit::Visit;
-use crate::host::{descriptors, listeners, neighbours, policies, ports, routes, sockets, waiting};
+use crate::host::{
+    descriptors, listeners, neighbours, peers, policies, ports, routes, sockets, unix, waiting,
+};
 
 /// How long the search for the holders of some sockets may take, for one attempt.
 const OWNERS_BUDGET: Duration = Duration::from_millis(50);
@@ -24,6 +28,7 @@ const OWNERS_BUDGET: Duration = Duration::from_millis(50);
 pub struct Host {
     pub namespaces: Namespaces,
     pub listeners: ListenerTable,
+    pub unix_listeners: UnixListeners,
     addresses: AddressBook,
     read: Instant,
     /// The namespace of this process.
@@ -47,6 +52,7 @@ impl Host {
             addresses: AddressBook::read(namespaces.iter()),
             namespaces,
             listeners,
+            unix_listeners: UnixListeners::default(),
             read: Instant::now(),
             own: Namespace::of_process(std::process::id())
                 .ok()
@@ -77,14 +83,14 @@ impl Host {
         listeners::device_name(&mut visit, index, &mut HashMap::new()).ok()?
     }
 
+    /// The namespaces that have the address, `asking` first where it does.
+    pub fn owners(&self, address: IpAddr, asking: Netns) -> Vec<Netns> {
+        self.addresses.owners(address, asking)
+    }
+
     /// Whether the namespace has the address, as far as was read.
     pub fn owns(&self, netns: Netns, address: IpAddr) -> bool {
         self.addresses.owners(address, netns).contains(&netns)
-    }
-
-    /// The namespaces that have the address, `asking` first, as far as was read.
-    pub fn owners(&self, address: IpAddr, asking: Netns) -> Vec<Netns> {
-        self.addresses.owners(address, asking)
     }
 
     /// Gathers what bears on `attempt`. `arrived` is the namespace that its SYN got to and the
@@ -99,6 +105,9 @@ impl Host {
         let mut gathered = Gathered::default();
         gathered.facts.tool_netns = self.own;
         gathered.process(worker, attempt);
+        if let Some(Endpoint::Unix(path)) = &attempt.dialled {
+            gathered.facts.unix = Some(self.unix(worker, path, attempt));
+        }
         let Some(target) = target(attempt) else {
             return gathered;
         };
@@ -144,8 +153,39 @@ impl Host {
             }
         }
         gathered.facts.listeners = self.listeners_about(&stations, reached.port());
-        gathered.facts.ended = self.listeners.ended_on_port(reached.port(), attempt.ended);
+        if let Some(ends) = waited_on(attempt, reached) {
+            for netns in &stations {
+                let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
+                    continue;
+                };
+                let found = peers::peer(&mut visit, ends, &gathered.facts.listeners, OWNERS_BUDGET);
+                let found = gathered.noted("peer", found).flatten();
+                gathered.facts.peer = gathered.facts.peer.or(found);
+            }
+        }
+        gathered.facts.ended = self
+            .listeners
+            .ended_on_port(reached.port(), ending(attempt));
         gathered
+    }
+
+    fn unix(&self, worker: &Worker, path: &[u8], attempt: &Attempt) -> UnixFacts {
+        let mut facts = unix::facts(
+            &self.namespaces,
+            worker,
+            path,
+            &self.unix_listeners.owners(),
+        );
+        let served = facts
+            .bound
+            .iter()
+            .any(|socket| socket.listening && !socket.shut);
+        let began = attempt.started;
+        facts.ended = self
+            .unix_listeners
+            .ended(worker.pid, path)
+            .filter(|ended| !served && ended.at <= began);
+        facts
     }
 
     /// Every listener on the port, and all those of the namespaces that the SYN may have got to.
@@ -305,6 +345,26 @@ fn wants_ports(ending: Ending) -> bool {
         }
         Ending::Established => true,
         _ => false,
+    }
+}
+
+/// Until when a listener that ended bears on the attempt. A process that dies closes its sockets
+/// in any order: nginx may have complained of a connection before its listener is gone.
+fn ending(attempt: &Attempt) -> KernelTime {
+    const WITH_ITS_CONNECTIONS: KernelTime = 1_000_000_000;
+    match attempt.ending {
+        Ending::AfterConnect { .. } => attempt.ended.saturating_add(WITH_ITS_CONNECTIONS),
+        _ => attempt.ended,
+    }
+}
+
+/// The ends of a connection on which nginx waited for an answer: the other one may stand yet.
+fn waited_on(attempt: &Attempt, reached: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+    match attempt.ending {
+        Ending::AfterConnect {
+            met: Met::Timeout, ..
+        } => Some((attempt.local?, reached)),
+        _ => None,
     }
 }
 

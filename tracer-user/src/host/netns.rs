@@ -65,17 +65,25 @@ impl Namespace {
         }
     }
 
-    /// A path by which it can be entered now, such as `/run/netns/blue`.
-    pub fn entrance(&self) -> Option<&Path> {
-        self.places
-            .iter()
-            .find(|place| open_nsfs(place).is_ok_and(|(_, inode)| inode == self.inode))
-            .map(PathBuf::as_path)
-    }
-
     /// Whether some process or mount still leads to it.
     pub fn exists(&self) -> bool {
         self.open().is_ok()
+    }
+
+    /// A path that leads to it, for people: where it is mounted, else by a process.
+    pub fn entrance(&self) -> Option<PathBuf> {
+        let is_link = |place: &&PathBuf| place.ends_with("ns/net");
+        let mounted = self.places.iter().find(|place| !is_link(place));
+        let place = mounted.or(self.places.first())?;
+        // Mounts are found below the roots of processes, most of which are the reader's as well.
+        let below: PathBuf = place.components().skip(4).collect();
+        let here = Path::new("/").join(below);
+        let leads_here = open_nsfs(&here).is_ok_and(|(_, inode)| inode == self.inode);
+        Some(if mounted.is_some() && leads_here {
+            here
+        } else {
+            place.clone()
+        })
     }
 
     /// Opens it. A place that has come to lead elsewhere is passed over.

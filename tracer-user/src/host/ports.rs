@@ -88,7 +88,7 @@ fn most_first<T>(counted: impl Iterator<Item = (T, u32)>) -> Vec<(T, u32)> {
 }
 
 /// The names of `include/net/tcp_states.h` without their prefix.
-fn name(state: u8) -> String {
+pub(super) fn name(state: u8) -> String {
     const NAMES: [&str; 13] = [
         "ESTABLISHED",
         "SYN_SENT",

@@ -18,6 +18,22 @@ pub fn inode_of_link(link: &[u8], kind: &str) -> Option<u64> {
     std::str::from_utf8(inner).ok()?.parse().ok()
 }
 
+/// Undoes the kernel's `\040` for blanks and the like (`mangle_path`).
+pub fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut left = field;
+    while let Some((&byte, rest)) = left.split_first() {
+        let octal = rest
+            .get(..3)
+            .filter(|_| byte == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(octal.unwrap_or(byte));
+        left = if octal.is_some() { &rest[3..] } else { rest };
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

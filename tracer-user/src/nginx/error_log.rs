@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use crate::case::LogLine;
+use crate::case::{LogLine, Met, Phase, Undialled};
+
+mod after;
 
 const LEVELS: [&str; 8] = [
     "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug",
@@ -32,6 +34,16 @@ pub enum FailureKind {
     BindFailed {
         errno: i32,
     },
+    /// On a connection to an upstream that stood.
+    AfterConnect {
+        phase: Phase,
+        met: Met,
+        errno: Option<i32>,
+    },
+    /// nginx dialled nobody.
+    Undialled(Undialled),
+    /// A resolver did not answer as it should.
+    Resolver,
     Other,
 }
 
@@ -85,6 +97,25 @@ pub fn upstream_address(line: &LogLine) -> Option<String> {
     Some(address.to_string())
 }
 
+/// The upstream block that a line names in place of an address ("no live upstreams").
+pub fn group(line: &LogLine) -> Option<String> {
+    let upstream = line.upstream.as_deref()?;
+    let place = upstream
+        .split_once("://")
+        .map_or(upstream, |(_, place)| place);
+    let name = place.split(['/', '?']).next()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The name that could not be resolved.
+pub fn unresolved(line: &LogLine) -> Option<String> {
+    let message = line.message.as_deref()?;
+    let name = message
+        .strip_prefix("no resolver defined to resolve ")
+        .or_else(|| Some(message.split_once(" could not be resolved (")?.0))?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
 /// Which failure the line reports.
 pub fn failure_kind(line: &LogLine) -> FailureKind {
     let message = line.message.as_deref().unwrap_or_default();
@@ -100,7 +131,7 @@ pub fn failure_kind(line: &LogLine) -> FailureKind {
         {
             FailureKind::TimedOutConnecting
         }
-        _ => FailureKind::Other,
+        _ => after::failure_kind(line),
     }
 }
 

@@ -11,6 +11,7 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
     let ipv6only = btf.field("sock", "__sk_common.skc_ipv6only");
     Layout {
         sock_family: at("sock", "__sk_common.skc_family"),
+        sock_state: at("sock", "__sk_common.skc_state"),
         sock_dport: at("sock", "__sk_common.skc_dport"),
         sock_daddr: at("sock", "__sk_common.skc_daddr"),
         sock_rcv_saddr: at("sock", "__sk_common.skc_rcv_saddr"),
@@ -27,6 +28,13 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         inet_sport: at("inet_sock", "inet_sport"),
         tcp_snd_una: at("tcp_sock", "snd_una"),
         tcp_lsndtime: at("tcp_sock", "lsndtime"),
+        tcp_snd_nxt: at("tcp_sock", "snd_nxt"),
+        tcp_write_seq: at("tcp_sock", "write_seq"),
+        tcp_bytes_sent: at("tcp_sock", "bytes_sent"),
+        tcp_bytes_received: at("tcp_sock", "bytes_received"),
+        tcp_total_retrans: at("tcp_sock", "total_retrans"),
+        tcp_srtt_us: at("tcp_sock", "srtt_us"),
+        tcp_lrcvtime: at("inet_connection_sock", "icsk_ack.lrcvtime"),
         net_inum: at("net", "ns.inum"),
         socket_inode: at("socket_alloc", "vfs_inode.i_ino"),
         skb_head: at("sk_buff", "head"),

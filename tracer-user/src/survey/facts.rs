@@ -1,13 +1,13 @@
 //! What a case asks of the host, kept for identical attempts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::HashMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use crate::{
-    case::{Ending, Endpoint, Fact, HostFacts, Netns, Observed, Worker},
+    case::{Ending, Endpoint, Fact, HostFacts, Met, Netns, Observed, Worker},
     correlate::Ended,
     host::{conntrack, facts::Host},
     survey::suspects::{self, Suspects},
@@ -40,6 +40,8 @@ struct Asked {
     arrived: Option<(Netns, SocketAddr)>,
     ending: Ending,
     suspects: Suspects,
+    /// nginx's end of a connection whose other end is looked for.
+    local: Option<SocketAddr>,
 }
 
 impl Facts {
@@ -58,6 +60,7 @@ impl Facts {
             arrived: arrival(&ended.timeline).or(tracked.map(|to| (worker.netns, to))),
             ending: ended.attempt.ending,
             suspects: Suspects::of(ended, worker),
+            local: ended.attempt.local.filter(|_| waited(ended.attempt.ending)),
         };
         if let Some((at, facts)) = self.kept.get(&asked)
             && at.elapsed() < FRESH
@@ -72,6 +75,7 @@ impl Facts {
             let _ = host.listeners.refresh_owners(LOOK);
             facts = self.ask(host, worker, ended, &asked);
         }
+        facts.tracked_to = tracked;
         if self.kept.len() >= KEPT {
             self.kept.clear();
         }
@@ -81,10 +85,8 @@ impl Facts {
 
     fn ask(&self, host: &mut Host, worker: &Worker, ended: &Ended, asked: &Asked) -> HostFacts {
         let _ = host.freshen(ADDRESSES_FRESH);
-        let mut gathered = host.facts(worker, &ended.attempt, asked.arrived);
-        let programs = asked
-            .suspects
-            .read(host, worker, &gathered.facts, &mut gathered.unread);
+        let gathered = host.facts(worker, &ended.attempt, asked.arrived);
+        let programs = asked.suspects.read(host, worker, &gathered.facts);
         HostFacts {
             unread: gathered.unread,
             programs,
@@ -92,25 +94,6 @@ impl Facts {
             ..gathered.facts
         }
     }
-}
-
-/// Ways into the namespaces in which something was done to a packet of the attempt.
-pub fn entrances(host: &Host, timeline: &[Observed]) -> BTreeMap<Netns, String> {
-    timeline
-        .iter()
-        .filter_map(|seen| match &seen.fact {
-            Fact::Dropped { netns, .. }
-            | Fact::IcmpSent { netns, .. }
-            | Fact::NeighbourPacketDropped { netns, .. } => Some(*netns),
-            _ => None,
-        })
-        .collect::<BTreeSet<Netns>>()
-        .into_iter()
-        .filter_map(|netns| {
-            let path = host.namespaces.get(netns)?.entrance()?;
-            Some((netns, path.to_str()?.to_owned()))
-        })
-        .collect()
 }
 
 /// The destination to which connection tracking translates the connection, where no packet of it
@@ -125,6 +108,17 @@ fn tracked(host: &Host, worker: &Worker, ended: &Ended) -> Option<SocketAddr> {
     let (from, to) = (canonical(attempt.local?), canonical(attempt.remote?));
     let namespace = host.namespaces.get(worker.netns)?;
     conntrack::destination(namespace, from, to).filter(|real| *real != to)
+}
+
+/// nginx waited for an answer on a connection that stood: its other end may stand yet.
+fn waited(ending: Ending) -> bool {
+    matches!(
+        ending,
+        Ending::AfterConnect {
+            met: Met::Timeout,
+            ..
+        }
+    )
 }
 
 /// Where the SYN was last seen, and which destination it had there.

@@ -4,6 +4,7 @@
 //! attempt ends, and kept for as long as it does not change. Hosts without such packets pay
 //! nothing.
 
+mod ends;
 mod incidents;
 mod kept;
 mod packet;
@@ -13,12 +14,16 @@ mod tally;
 mod translations;
 mod wording;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use crate::{
-    case::{Action, Filtering, Fitting, Hook, Icmp, KernelTime, Netns, Purpose, Worker},
+    case::{Filtering, Hook, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
-    firewall::{Packet, ruleset::ChainKind, trial::End},
+    firewall::{Packet, ruleset::ChainKind},
     host::{facts::Host, netns::Namespace},
 };
 use incidents::Incident;
@@ -56,10 +61,12 @@ struct Question<'p> {
     answer: bool,
     purpose: Purpose,
     kinds: &'p [ChainKind],
-    /// What is known of the packet, and what is left once presumptions about it are taken back.
-    packets: [&'p Packet; 2],
+    /// What the packet can have been: the likeliest first, those of a group alike.
+    packets: &'p [Vec<Packet>],
     at: KernelTime,
     generation: Option<u32>,
+    /// A bridge's own chains looked at it.
+    bridged: bool,
 }
 
 impl Filters {
@@ -98,16 +105,17 @@ impl Filters {
         let mut told = Vec::new();
         for hook in &hooks {
             let known = packet::at_hook(host, worker, ended, incident, *hook);
-            let presumed = packet::without_presumptions(&known);
+            let packets = packet::guesses(known);
             let question = Question {
                 netns: incident.netns,
                 hook: *hook,
                 answer: incident.answer,
                 purpose: Purpose::Stopped,
                 kinds: &ALL_KINDS,
-                packets: [&known, &presumed],
+                packets: &packets,
                 at: incident.last,
                 generation: incident.circumstances.and_then(|seen| seen.generation),
+                bridged: incident.is_bridged(),
             };
             told.extend(self.ask(host, &question));
         }
@@ -161,51 +169,12 @@ impl Filters {
     }
 }
 
-/// What is said of an end by its ruleset alone.
-fn fitting(end: &End<'_>) -> Fitting {
-    Fitting {
-        backend: end.table.backend,
-        family: end.table.family,
-        table: end.table.name.clone(),
-        chain: end.chain.name.clone(),
-        base_chain: end.base_chain.name.clone(),
-        handle: end.rule.and_then(|rule| rule.handle),
-        position: end.rule.map(|rule| rule.position),
-        action: end.action.clone(),
-        text: String::new(),
-        comment: end.rule.and_then(|rule| rule.comment.clone()),
-        certain: end.certain,
-        counted: None,
-        never_met: false,
-        leads_to: reading::leads_to(end),
-    }
-}
-
-/// What the action was for a packet of that version: `reject with icmpx` is read as the ICMP
-/// error for IPv4 (`nft_reject_icmp_code`, `nft_reject_icmpv6_code`).
-fn as_sent(action: &Action, v6: bool) -> Action {
-    match action {
-        Action::RejectWithIcmp { icmp } if v6 && !icmp.v6 => Action::RejectWithIcmp {
-            icmp: Icmp {
-                kind: 1,
-                code: match icmp.code {
-                    1 => 3,
-                    3 => 4,
-                    13 => 1,
-                    _ => 0,
-                },
-                v6,
-            },
-        },
-        other => other.clone(),
-    }
-}
-
-/// Whether the end is of the kind that is asked for.
-fn ends_for(end: &End<'_>, purpose: Purpose) -> bool {
-    match (&end.action, purpose) {
-        (Action::Accept, _) => false,
-        (Action::Translate { .. }, purpose) => purpose == Purpose::Translated,
-        (_, purpose) => purpose == Purpose::Stopped,
-    }
+/// Paths by which people get into the namespaces whose rules are told.
+pub fn entrances(host: &Host, filterings: &[Filtering]) -> Vec<(Netns, String)> {
+    let namespaces: BTreeSet<Netns> = filterings.iter().map(|told| told.netns).collect();
+    let entrance = |netns: Netns| {
+        let path = host.namespaces.get(netns)?.entrance()?;
+        Some((netns, path.to_string_lossy().into_owned()))
+    };
+    namespaces.into_iter().filter_map(entrance).collect()
 }

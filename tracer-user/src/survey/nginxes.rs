@@ -56,6 +56,14 @@ impl Nginxes {
         }
     }
 
+    /// A process of each instance and the Unix sockets that it is configured to dial.
+    pub fn unix_paths(&mut self) -> Vec<(u32, Vec<Vec<u8>>)> {
+        let pids: Vec<u32> = self.watched().filter_map(instance_pid).collect();
+        pids.into_iter()
+            .map(|pid| (pid, self.configuration(pid).unix_paths()))
+            .collect()
+    }
+
     /// The processes to observe: masters, as what they fork is then observed from birth, workers,
     /// and what may become one of them.
     pub fn observed(&self) -> Vec<u32> {

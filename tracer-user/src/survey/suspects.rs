@@ -75,14 +75,9 @@ impl Suspects {
         }
     }
 
-    /// Reads them. Adds to `unread` what could not be read.
-    pub fn read(
-        &self,
-        host: &Host,
-        worker: &Worker,
-        facts: &HostFacts,
-        unread: &mut Vec<String>,
-    ) -> Vec<AttachedProgram> {
+    /// Reads them. What could not be read takes no certainty from a verdict: it says by itself
+    /// where no program was found.
+    pub fn read(&self, host: &Host, worker: &Worker, facts: &HostFacts) -> Vec<AttachedProgram> {
         let mut found = Vec::new();
         let far_end = facts.far_end.filter(|_| self.silent);
         for netns in self.namespaces.iter().copied().chain(far_end) {
@@ -101,9 +96,8 @@ impl Suspects {
         }
         let mut listed: Vec<AttachedProgram> = Vec::new();
         for found in found {
-            // That programs could not be listed matters to nobody who was not stopped by one.
-            if !self.silent {
-                unread.extend(found.unread);
+            for unread in found.unread {
+                log::debug!("{unread}");
             }
             for program in found.programs {
                 if !listed.contains(&program) {

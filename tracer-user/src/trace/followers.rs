@@ -9,7 +9,10 @@ use std::{
 };
 
 use crate::{
-    case::{Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Module, Netns, Observed},
+    case::{
+        self, Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Module, Netns, Observed,
+        PeerEnd,
+    },
     coalesce::Identity,
     correlate::Ended,
     event::Upstream,
@@ -60,6 +63,32 @@ enum FactLikeness {
     ClientClosed,
     CallIntercepted,
     Audited(Module),
+    FinReceived,
+    PeerEnded(PeerEnded),
+}
+
+/// How the other end ended a connection, and who did it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PeerEnded {
+    how: PeerEnd,
+    pid: u32,
+    reason: Option<String>,
+    accepted: bool,
+    listening: bool,
+    exit_code: Option<u32>,
+}
+
+impl From<&case::PeerEnded> for PeerEnded {
+    fn from(ended: &case::PeerEnded) -> Self {
+        Self {
+            how: ended.how,
+            pid: ended.pid,
+            reason: ended.reason.clone(),
+            accepted: ended.accepted,
+            listening: ended.listening,
+            exit_code: ended.exit_code,
+        }
+    }
 }
 
 impl Followers {
@@ -71,7 +100,9 @@ impl Followers {
     /// Remembers how an attempt was explained.
     pub fn learn(&mut self, explained: &Explained, identity: Identity) {
         let case = &explained.case;
-        if case.attempt.dialled.is_none() {
+        // What became of a connection that stood is not all in the likeness.
+        let stood = matches!(case.attempt.ending, Ending::AfterConnect { .. });
+        if case.attempt.dialled.is_none() || stood {
             return;
         }
         if self.known.len() >= KEPT {
@@ -155,6 +186,8 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
                 answer,
                 ..
             } => FactLikeness::NeighbourPacketDropped(*netns, *hook, *wanted, *answer),
+            Fact::FinReceived => FactLikeness::FinReceived,
+            Fact::PeerEnded(ended) => FactLikeness::PeerEnded(ended.into()),
         })
         .collect()
 }

@@ -122,11 +122,17 @@ fn described(index: usize) -> (&'static str, &'static str) {
         kind::PACKET_DROPPED => (RING, "dropped packets"),
         kind::ICMP_SENT => (RING, "ICMP errors sent"),
         kind::RETRANSMITTED => (RING, "retransmissions"),
-        kind::LISTEN_STARTED | kind::LISTEN_ENDED => (RING, "changes of listeners"),
-        kind::LOG_LINE => (RING, "lines of error logs"),
-        kind::CLIENT_CLOSED => (RING, "clients that left"),
-        kind::SOCKET_CLOSED => (RING, "sockets closed"),
+        kind::LISTEN_STARTED | kind::LISTEN_ENDED | kind::LISTEN_CALLED => {
+            (RING, "changes of listeners")
+        }
         kind::NEIGHBOUR_DROPPED => NEIGHBOURS,
+        kind::LOG_LINE => (
+            KERNEL,
+            "lines of error logs, for want of room or because there were too many",
+        ),
+        kind::CLIENT_CLOSED => (RING, "clients that left"),
+        kind::SOCKET_CLOSED | kind::UPSTREAM_CLOSED => (RING, "sockets closed"),
+        kind::PEER_ENDED => (RING, "connections that backends ended"),
         _ => (RING, "changes of processes"),
     }
 }

@@ -40,6 +40,8 @@ pub fn refused_case() -> Case {
         timeline: Vec::new(),
         host: HostFacts::default(),
         log: None,
+        connection: None,
+        earlier: Vec::new(),
         coverage: Coverage {
             unavailable: Vec::new(),
             lost_records: false,
@@ -66,6 +68,8 @@ pub fn diagnosis(code: Code, summary: &str) -> Diagnosis {
         listener: None,
         ended: None,
         candidates: Vec::new(),
+        unix_listener: None,
+        unix_candidates: Vec::new(),
         rule: None,
         translated_to: None,
     }

@@ -1,10 +1,11 @@
-//! The evaluator against the kernel: random rulesets, real packets on loopback, and the kernel's
-//! trace of which rule ended each packet's way.
+//! The evaluator against the kernel: random rulesets of nft and iptables-nft, real packets on
+//! loopback, and the kernel's trace of which rule ended each packet's way or translated it.
 //!
 //! `ORACLE_SEED` repeats a run, `ORACLE_RULESETS` sets its length.
 
 #![allow(clippy::unwrap_used, reason = "nothing but a test")]
 
+mod conditions;
 mod iptables;
 mod random;
 mod rulesets;
@@ -17,9 +18,10 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{SockaddrStorage, bind, connect};
-use whyrefused::case::Hook;
+use whyrefused::case::{Action, Hook};
 use whyrefused::firewall::packet::{Conntrack, Owner, Side, State};
 use whyrefused::firewall::ruleset::ChainKind;
+use whyrefused::firewall::trial::End;
 use whyrefused::firewall::{Packet, Ruleset, evaluate};
 use whyrefused::host::netns::Namespace;
 use whyrefused::host::packet_filter;
@@ -59,6 +61,7 @@ fn the_kernel_s_trace_agrees_with_the_evaluation() {
         score.stopped * 10 > score.cases,
         "hardly any was stopped: {score:?}"
     );
+    assert!(score.translated > 0, "none was translated: {score:?}");
     // Else the comparison would say little.
     assert!(
         score.undecided * 4 < score.cases,
@@ -75,6 +78,7 @@ struct Score {
     /// Packets at a hook.
     cases: usize,
     stopped: usize,
+    translated: usize,
     undecided: usize,
 }
 
@@ -93,6 +97,10 @@ struct Account {
     hook: Hook,
     mark: u32,
     tcp: Tcp,
+    /// Where it was going when it left the hook.
+    to: SocketAddr,
+    /// The rule that translated it.
+    translated: Option<Step>,
     /// The rule or policy that stopped it.
     stopped: Option<Step>,
 }
@@ -230,22 +238,54 @@ fn send(attempt: Attempt) -> OwnedFd {
 
 fn judge(ruleset: &Ruleset, text: &str, trace: &mut Trace, attempt: Attempt, score: &mut Score) {
     let socket = send(attempt);
-    let (from, to) = (attempt.from.port(), attempt.to.port());
-    let is_syn = |tcp: &Tcp| (tcp.from, tcp.to, tcp.flags & 0x3f) == (from, to, SYN);
+    let port = attempt.from.port();
+    let is_syn = |tcp: &Tcp| tcp.from == port && tcp.flags & 0x3f == SYN;
     let mut accounts = Vec::new();
     let passed = follow(trace, is_syn, &mut accounts);
     for account in &accounts {
         compare(ruleset, text, attempt, account, false, score);
     }
-    if passed {
-        let is_answer = |tcp: &Tcp| (tcp.from, tcp.to, tcp.flags) == (to, from, RST_ACK);
+    compare_translation(ruleset, text, attempt, &accounts[0]);
+    let translated = accounts.iter().any(|account| account.to != attempt.to);
+    if passed && !translated {
+        let is_answer = |tcp: &Tcp| tcp.to.port() == port && tcp.flags == RST_ACK;
         let mut accounts = Vec::new();
         follow(trace, is_answer, &mut accounts);
         for account in &accounts {
             compare(ruleset, text, attempt, account, true, score);
         }
     }
+    score.translated += usize::from(translated);
     drop(socket);
+}
+
+/// Which rule translated the SYN, and where to.
+fn compare_translation(ruleset: &Ruleset, text: &str, attempt: Attempt, account: &Account) {
+    if account.stopped.is_some() && account.translated.is_none() {
+        return;
+    }
+    let packet = Packet {
+        to: attempt.to,
+        ..packet(attempt, account, false, text)
+    };
+    let trial = evaluate(ruleset, &packet, Hook::Output, &[ChainKind::Nat]);
+    let certain = trial.ends.iter().find(|end| end.certain);
+    let agrees = match (&account.translated, certain) {
+        (None, certain) => certain.is_none() && trial.may_pass,
+        (Some(step), None) => trial.ends.iter().any(|end| handle(end) == step.rule),
+        (Some(step), Some(end)) => {
+            let to = Some(account.to);
+            handle(end) == step.rule && end.action == Action::Translate { to }
+        }
+    };
+    assert!(
+        agrees,
+        "{text}\n{packet:#?}\nthe kernel: {account:#?}\nevaluated: {trial:#?}"
+    );
+}
+
+fn handle(end: &End) -> Option<u64> {
+    end.rule.and_then(|rule| rule.handle)
 }
 
 /// Whether the packet got through all hooks.
@@ -258,24 +298,30 @@ fn follow(trace: &mut Trace, wanted: impl Fn(&Tcp) -> bool, accounts: &mut Vec<A
             first.table, "begin",
             "{first:?} at {hook:?} after {accounts:?}"
         );
-        let account = |stopped| Account {
+        let mut translated = None;
+        let account = |last: Step, translated| Account {
             hook,
             mark: first.mark,
             tcp: first.tcp,
-            stopped,
+            to: last.tcp.to,
+            translated,
+            stopped: last.dropped.then_some(last),
         };
         loop {
             let Some(step) = trace.next(&wanted) else {
                 panic!("no end of {hook:?} after {accounts:?}");
             };
             if step.dropped {
-                accounts.push(account(Some(step)));
+                accounts.push(account(step, translated));
                 return false;
             }
             // The policy is the last word of a base chain.
             if step.table == "end" && step.policy {
-                accounts.push(account(None));
+                accounts.push(account(step, translated));
                 break;
+            }
+            if step.table == "nat" && step.accepted {
+                translated = Some(step);
             }
         }
     }
@@ -305,8 +351,7 @@ fn compare(
             } else {
                 end.chain
             };
-            (&end.table.name, &chain.name) == (&step.table, &step.chain)
-                && end.rule.and_then(|rule| rule.handle) == step.rule
+            (&end.table.name, &chain.name) == (&step.table, &step.chain) && handle(end) == step.rule
         })
     });
     let only = trial.ends.iter().any(|end| end.certain);
@@ -350,7 +395,7 @@ fn packet(attempt: Attempt, account: &Account, answer: bool, text: &str) -> Pack
     let (from, to) = if answer {
         (attempt.to, attempt.from)
     } else {
-        (attempt.from, attempt.to)
+        (attempt.from, account.to)
     };
     let owner = match (sends, answer) {
         (true, false) => Owner::User {
@@ -383,7 +428,7 @@ fn packet(attempt: Attempt, account: &Account, answer: bool, text: &str) -> Pack
             state: tracked.then_some(state),
             original: Some(!answer),
             mark: first.then_some(0),
-            destination_translated: Some(false),
+            destination_translated: Some(!answer && account.to != attempt.to),
             dialled: Some(attempt.to),
         },
     }

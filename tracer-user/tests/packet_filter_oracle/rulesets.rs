@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::conditions::{GENERAL, V4, V6};
 use crate::random::Random;
 
 pub const PORTS: [u16; 6] = [80, 81, 443, 3000, 8080, 9000];
@@ -33,7 +34,37 @@ pub fn ruleset(random: &mut Random) -> String {
         let family = random.one(&["ip", "ip6", "inet", "inet"]);
         table(&mut text, random, family, number);
     }
+    if random.percent(30) {
+        translations(&mut text, random);
+    }
     text
+}
+
+/// Nothing in this table ends a packet's way but a translation.
+fn translations(text: &mut String, random: &mut Random) {
+    text.push_str("table inet nat {\nchain nat { type nat hook output priority -100;\n");
+    for _ in 0..1 + random.below(4) {
+        let (version, to) = random.one(&[
+            ("ip", "dnat ip to 127.0.0.3:81"),
+            ("ip", "dnat ip to 127.0.0.5"),
+            (
+                "ip",
+                "dnat ip to tcp dport map { 80 : 127.0.0.2, 81 : 127.0.0.3, 443 : 127.0.0.5 }",
+            ),
+            ("ip", "meta l4proto tcp redirect to :443"),
+            ("ip6", "dnat ip6 to [fd00::2]:8080"),
+            ("ip6", "dnat ip6 to fd00::3"),
+            ("ip6", "meta l4proto tcp redirect to :80"),
+        ]);
+        let condition = condition(random, "inet", version);
+        writeln!(
+            text,
+            "    meta nfproto {}  tcp dport != 3000 {condition} {to}",
+            if version == "ip" { "ipv4" } else { "ipv6" }
+        )
+        .unwrap();
+    }
+    text.push_str("}\n}\n");
 }
 
 struct Around<'t> {
@@ -255,7 +286,7 @@ fn verdict(random: &mut Random, around: &Around) -> String {
             )
         }
         6 if around.below.first() == Some(&0) => "tcp dport vmap @ways".to_owned(),
-        7 | 8 | 9 if !around.below.is_empty() => {
+        7..=9 if !around.below.is_empty() => {
             format!(
                 "{} c{}",
                 random.one(&["jump", "jump", "goto"]),
@@ -267,118 +298,6 @@ fn verdict(random: &mut Random, around: &Around) -> String {
 }
 
 fn condition(random: &mut Random, family: &str, version: &str) -> String {
-    let general = [
-        "meta l4proto tcp",
-        "meta l4proto != tcp",
-        "meta l4proto { tcp, udp }",
-        "meta nfproto ipv4",
-        "meta nfproto ipv6",
-        "meta protocol ip",
-        "iifname lo",
-        "iifname != lo",
-        "iifname \"l*\"",
-        "iifname \"eth0\"",
-        "iifname { \"lo\", \"eth1\" }",
-        "oifname lo",
-        "oifname != \"eth0\"",
-        "iif lo",
-        "oif lo",
-        "oif != lo",
-        "iiftype loopback",
-        "oiftype != loopback",
-        "meta pkttype host",
-        "meta pkttype != broadcast",
-        "meta skuid 33",
-        "meta skuid != 33",
-        "meta skuid 0-999",
-        "meta skuid { 0, 1000 }",
-        "meta skgid 0",
-        "meta mark 0x1",
-        "meta mark != 0",
-        "meta mark 1-7",
-        "meta mark & 0xf0 == 0x10",
-        "meta mark & 0x5 != 0",
-        "meta mark { 0x1, 0x5 }",
-        "meta mark > 4",
-        "ct state new",
-        "ct state established,related",
-        "ct state != new",
-        "ct state { new, invalid }",
-        "ct state vmap { invalid : continue, established : accept, new : continue, untracked : continue }",
-        "ct state invalid",
-        "ct state untracked",
-        "ct direction original",
-        "ct direction reply",
-        "ct mark 0x2",
-        "ct mark != 0",
-        "ct mark & 0x3 == 0x2",
-        "ct status dnat",
-        "ct status & seen-reply != 0",
-        "ct original proto-dst 80",
-        "ct protocol tcp",
-        "ct l3proto ipv4",
-        "fib daddr type local",
-        "fib saddr type != local",
-        "tcp flags syn",
-        "tcp flags & (fin|syn|rst|ack) == syn",
-        "tcp flags & (syn|ack) != syn",
-        "tcp flags ack",
-        "tcp dport 80",
-        "tcp dport != { 80, 81 }",
-        "tcp dport @ports",
-        "tcp dport != @ports",
-        "tcp dport @spans",
-        "tcp sport @spans",
-        "tcp dport 80-443",
-        "tcp dport != 443-9000",
-        "tcp dport > 1000",
-        "tcp dport <= 443",
-        "tcp sport >= 20600",
-        "tcp dport & 0x1 == 0x1",
-        "tcp dport . meta mark { 80 . 0x1, 81 . 0x5, 443 . 0x0 }",
-        "tcp dport . tcp sport { 1-500 . 20000-20600, 3000 . 1-65535 }",
-        "udp dport 80",
-        "th dport 80",
-        // What no evaluation knows.
-        "numgen random mod 2 0",
-        "limit rate 1000/second",
-        "limit rate over 1/day burst 1 packets",
-        "meta length > 40",
-        "meta cpu 0",
-    ];
-    let v4 = [
-        "ip saddr 127.0.0.1",
-        "ip saddr != 127.0.0.2",
-        "ip daddr 127.0.0.0/30",
-        "ip daddr 127.0.0.2-127.0.0.4",
-        "ip daddr != 127.0.0.1-127.0.0.3",
-        "ip daddr & 255.0.0.3 == 127.0.0.1",
-        "ip saddr { 127.0.0.1, 127.0.0.3-127.0.0.5 }",
-        "ip daddr . tcp dport { 127.0.0.1 . 80, 127.0.0.2 . 81, 127.0.0.3 . 443 }",
-        "ip saddr . ip daddr { 127.0.0.1 . 127.0.0.1, 127.0.0.2/31 . 127.0.0.0/8 }",
-        "ip protocol tcp",
-        "ip protocol { udp, icmp }",
-        "ip version 4",
-        "ip frag-off & 0x1fff != 0",
-        "ip ttl 64",
-        "ip ttl < 64",
-        "ip dscp cs0",
-        "ct original ip daddr 127.0.0.1",
-        "ct original ip saddr != 127.0.0.1",
-    ];
-    let v6 = [
-        "ip6 saddr ::1",
-        "ip6 saddr != fd00::2",
-        "ip6 daddr fd00::/64",
-        "ip6 daddr fd00::1-fd00::3",
-        "ip6 saddr { ::1, fd00::4-fd00::5 }",
-        "ip6 daddr . tcp dport { ::1 . 80, fd00::2 . 81 }",
-        "ip6 nexthdr tcp",
-        "ip6 hoplimit 64",
-        "ip6 hoplimit != 64",
-        "ip6 version 6",
-        "ip6 daddr & ffff::f == fd00::2",
-    ];
     // The sets of the family inet are for IPv4.
     let own: &[&str] = match (family, version) {
         ("ip6", _) => &[
@@ -394,10 +313,10 @@ fn condition(random: &mut Random, family: &str, version: &str) -> String {
         _ => &["tcp dport @spans"],
     };
     let pool: &[&str] = match random.below(10) {
-        0..6 => &general,
+        0..6 => GENERAL,
         6 => own,
-        _ if version == "ip" => &v4,
-        _ => &v6,
+        _ if version == "ip" => V4,
+        _ => V6,
     };
     random.one(pool).to_owned()
 }

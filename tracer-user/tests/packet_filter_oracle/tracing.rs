@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ pub struct Step {
     pub rule: Option<u64>,
     pub policy: bool,
     pub dropped: bool,
+    pub accepted: bool,
     pub mark: u32,
     /// Of the packet.
     pub tcp: Tcp,
@@ -28,7 +30,7 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tcp {
     pub from: u16,
-    pub to: u16,
+    pub to: SocketAddr,
     pub sequence: u32,
     pub flags: u8,
 }
@@ -104,7 +106,8 @@ impl Trace {
         };
         let id = word(6).unwrap();
         if attributes.contains_key(&8) {
-            let tcp = attributes.get(&9).and_then(|header| tcp(header));
+            let ip = attributes.get(&8).copied().unwrap_or_default();
+            let tcp = attributes.get(&9).and_then(|header| tcp(ip, header));
             self.packets.insert(id, tcp);
         }
         let Some(tcp) = self.packets.get(&id).copied().flatten() else {
@@ -127,6 +130,7 @@ impl Trace {
             } else {
                 verdict == Some(0)
             },
+            accepted: !policy && verdict == Some(1),
             mark: word(14).unwrap_or(0),
             tcp,
         });
@@ -147,10 +151,16 @@ fn be32(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes.try_into().unwrap())
 }
 
-fn tcp(header: &[u8]) -> Option<Tcp> {
+fn tcp(ip: &[u8], header: &[u8]) -> Option<Tcp> {
+    let address: IpAddr = if ip.first()? >> 4 == 4 {
+        <[u8; 4]>::try_from(ip.get(16..20)?).ok()?.into()
+    } else {
+        <[u8; 16]>::try_from(ip.get(24..40)?).ok()?.into()
+    };
+    let port = u16::from_be_bytes(header.get(2..4)?.try_into().ok()?);
     Some(Tcp {
         from: u16::from_be_bytes(header.get(..2)?.try_into().ok()?),
-        to: u16::from_be_bytes(header.get(2..4)?.try_into().ok()?),
+        to: (address, port).into(),
         sequence: be32(header.get(4..8)?),
         flags: *header.get(13)?,
     })

@@ -19,6 +19,8 @@ pub struct Bench {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
     Healthy,
+    /// Connections to the upstream are kept, and each request is logged.
+    Kept,
     Refused,
 }
 
@@ -26,6 +28,7 @@ impl Traffic {
     const fn upstream(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
+            Self::Kept => "kept",
             Self::Refused => "refused",
         }
     }
@@ -35,6 +38,7 @@ impl fmt::Display for Traffic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Healthy => "healthy, no upstream keepalive",
+            Self::Kept => "healthy, upstream keepalive and an access log",
             Self::Refused => "every attempt refused",
         })
     }
@@ -56,7 +60,11 @@ impl Bench {
             _backend: backend,
             wrk,
         };
-        for (traffic, expected) in [(Traffic::Healthy, 200), (Traffic::Refused, 502)] {
+        for (traffic, expected) in [
+            (Traffic::Healthy, 200),
+            (Traffic::Kept, 200),
+            (Traffic::Refused, 502),
+        ] {
             let status = bench
                 .proxy
                 .get(&bench.namespace, traffic.upstream())?
@@ -126,7 +134,7 @@ pub struct Load {
 }
 
 fn backend() -> Config {
-    let http = "server { listen 127.0.0.1:9101; location / { return 200 'ok'; } }";
+    let http = "keepalive_requests 1000000000; server { listen 127.0.0.1:9101; location / { return 200 'ok'; } }";
     let door = ([127, 0, 0, 1], 8081).into();
     Config {
         door,
@@ -140,10 +148,15 @@ fn proxy() -> Config {
     // Newer nginx keeps upstream connections unless it is told not to.
     let fresh = "proxy_http_version 1.0; proxy_set_header Connection close;";
     let healthy = Upstream::new(Traffic::Healthy.upstream(), "127.0.0.1:9101").in_location(fresh);
+    let kept = Upstream::new(Traffic::Kept.upstream(), "127.0.0.1:9101")
+        .with("keepalive 64;")
+        .in_location(
+            "proxy_http_version 1.1; proxy_set_header Connection ''; access_log /dev/null combined;",
+        );
     let refused = Upstream::new(Traffic::Refused.upstream(), "127.0.0.1:9102").in_location(fresh);
     Config {
         workers: 1,
         level: "error",
-        ..Config::of(vec![healthy, refused])
+        ..Config::of(vec![healthy, kept, refused])
     }
 }

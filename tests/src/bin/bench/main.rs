@@ -5,6 +5,7 @@
 
 mod load;
 mod report;
+mod rulesets;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -38,6 +39,9 @@ struct Arguments {
     write: bool,
 }
 
+/// Sizes of rulesets in which a rule is named.
+const RULES: [usize; 3] = [10, 1_000, 10_000];
+
 /// Two measurements back to back.
 struct Pair {
     without: Load,
@@ -64,10 +68,13 @@ fn main() -> Result<()> {
     let host = Host::with(&arguments.whyrefused)?;
     let bench = Bench::set(&host)?;
     let mut report = Report::new(&host, &arguments)?;
-    for traffic in [Traffic::Healthy, Traffic::Refused] {
+    for traffic in [Traffic::Healthy, Traffic::Kept, Traffic::Refused] {
         let pairs = measure(&host, &bench, traffic, &arguments)?;
         report.add(traffic, &pairs)?;
     }
+    let sizes = RULES.map(|rules| rulesets::measure(&host, rules));
+    let measured = sizes.into_iter().collect::<Result<Vec<_>>>()?;
+    report.append(&rulesets::table(&measured)?);
     println!("{}", report.text());
     if arguments.write {
         report.write()?;

@@ -94,6 +94,10 @@ impl Report {
         self.add_summary(pairs)
     }
 
+    pub fn append(&mut self, section: &str) {
+        self.text.push_str(section);
+    }
+
     fn add_summary(&mut self, pairs: &[Pair]) -> Result<()> {
         let missed = pairs
             .iter()

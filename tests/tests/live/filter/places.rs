@@ -4,6 +4,7 @@
 use anyhow::Result;
 use whyrefused_tests::backend::Backend;
 use whyrefused_tests::namespace::Namespace;
+use whyrefused_tests::process::run;
 use whyrefused_tests::ruleset::{Culprit, nft};
 use whyrefused_tests::scene::{Case, case, refused, reported, timed_out};
 
@@ -260,8 +261,8 @@ chain prerouting { type filter hook prerouting priority 0
 }
 chain forward { type filter hook forward priority 0
   iifname \"port1\" tcp dport 26730 drop
-  iifname \"port0\" ether type ip tcp dport 26730 drop
-  iifname \"port0\" ether type ip6 tcp dport 26730 drop
+  iifname \"port0\" ip daddr 10.74.0.0/24 tcp dport 26730 drop
+  iifname \"port0\" ip6 daddr fd74::/64 tcp dport 26730 drop
 }
 }
 table inet lab {
@@ -309,15 +310,8 @@ link set br0 up")?;
 }
 
 #[test]
-fn a_rule_that_drops_the_next_hops_arp_is_named() -> Result<()> {
-    const ARP: &str = "table arp lab {
-chain input { type filter hook input priority 0
-  arp saddr ip 10.75.0.9 drop
-  arp operation request drop
-  arp saddr ip 10.75.0.2 drop
-}
-}";
-    let Some(host) = host_with(&[("nft", "nftables")]) else {
+fn a_rule_of_arptables_that_drops_the_next_hops_answer_is_no_dead_neighbour() -> Result<()> {
+    let Some(host) = host_with(&[("arptables", "iptables")]) else {
         return Ok(());
     };
     let (here, there) = (Namespace::new()?, Namespace::new()?);
@@ -326,13 +320,13 @@ chain input { type filter hook input priority 0
         &there,
         ("eth0", &["10.75.0.2/24", "fd75::2/64"]),
     )?;
-    here.nft(ARP)?;
-    let rule = nft("arp lab input", "input", "10.75.0.2");
-    let cases = [case(
-        "app",
-        "10.75.0.2:26740",
-        timed_out("firewall-drop").by(rule),
-    )];
+    for rule in [
+        "-A INPUT -s 10.75.0.9 -j DROP",
+        "-A INPUT -s 10.75.0.2 -j DROP",
+    ] {
+        run(here.command("arptables").args(rule.split(' ')))?;
+    }
+    let cases = [case("app", "10.75.0.2:26740", timed_out("firewall-drop"))];
     let _backend = listeners(&there, &cases, "[fd75::2]:26749")?;
     blocked(&host, here, &[], "[fd75::2]:26749", ONCE_REPEATED, &cases)
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use proptest::option::of;
 use proptest::prelude::*;
 
+use super::connection::any_peer_ended;
 use crate::case::*;
 use crate::diagnose::example;
 
@@ -62,6 +63,8 @@ pub(super) fn any_observed() -> BoxedStrategy<Observed> {
             }
         ),
         of(any_address()).prop_map(|client| Fact::ClientClosed { client }),
+        Just(Fact::FinReceived),
+        any_peer_ended(),
     ];
     (any_time(), fact)
         .prop_map(|(at, fact)| Observed { at, fact })

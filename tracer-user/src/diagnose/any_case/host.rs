@@ -4,7 +4,9 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
+use super::connection::any_peer;
 use super::facts::{any_address, any_errno, any_netns, any_time};
+use super::filters::any_filtering;
 use crate::case::*;
 use crate::diagnose::example;
 
@@ -46,6 +48,8 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         of(any::<bool>()),
         of((any::<u64>(), any::<u64>())),
         vec(any_program(), 0..3),
+        vec(any_filtering(), 0..3),
+        of(any_peer()),
     )
         .prop_map(
             |(
@@ -54,24 +58,28 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 seccomp_filter,
                 descriptors,
                 programs,
+                filterings,
+                peer,
             )| HostFacts {
                 owners,
                 far_end,
                 tool_netns,
+                entrances: Vec::new(),
                 listeners,
                 ended,
                 bound,
                 udp_on_port,
                 route,
                 neighbour,
-                filterings: Vec::new(),
+                filterings,
                 iptables: None,
                 tracked_to: None,
                 policies: None,
                 waiting: Vec::new(),
-                entrances: Default::default(),
                 programs,
                 devices: Vec::new(),
+                unix: None,
+                peer,
                 ports,
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),

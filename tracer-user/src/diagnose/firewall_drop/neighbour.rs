@@ -25,19 +25,21 @@ pub(in crate::diagnose) fn neighbour_filtered(case: &Case) -> Option<Finding> {
     }
 }
 
-/// The SYN left, and whoever was to answer it could not find nginx's own address.
+/// The SYN left, and whoever was to answer it, on this host, could not find nginx's own address.
+/// From elsewhere nothing tells that the answer waits for it: most learn it with the SYN.
 fn answer_starved(case: &Case) -> Option<Finding> {
     let starved = neighbours::of_nginx(case)?;
     let quiet = evidence::ended_in_silence(case) && evidence::filter_drops(case).next().is_none();
     let during = starved.at >= case.attempt.started;
     let stuck = evidence::neighbour_drop(case).is_some_and(|(_, answer)| answer);
-    if !(stuck || quiet && during) {
+    let here = addresses::is_on_this_host(case) && !neighbour_unreachable::is_unresolved(case);
+    if !(stuck || quiet && during && here) {
         return None;
     }
-    let confidence = match (stuck, addresses::is_on_this_host(case)) {
-        (true, _) => Confidence::Certain,
-        (false, true) => Confidence::Probable,
-        (false, false) => Confidence::Possible,
+    let confidence = if stuck {
+        Confidence::Certain
+    } else {
+        Confidence::Probable
     };
     let consequence = format!(
         "the answer of {} could not leave for {}",

@@ -110,23 +110,7 @@ impl<'r> Execution<'r, '_> {
 
     fn condition(&mut self, expression: &'r Expression, carried: &mut Carried) -> Truth {
         match expression {
-            Expression::Compare {
-                operator,
-                from,
-                data,
-            } => {
-                let holds = operations::compares(self.registers, *operator, *from, data);
-                self.note(holds, self.registers.unknown_origin(*from, data.len()))
-            }
-            Expression::Range {
-                negated,
-                from,
-                low,
-                high,
-            } => {
-                let holds = operations::in_range(self.registers, *negated, *from, low, high);
-                self.note(holds, self.registers.unknown_origin(*from, low.len()))
-            }
+            Expression::Compare { .. } | Expression::Range { .. } => self.compare(expression),
             Expression::Mask { .. } | Expression::Shift { .. } | Expression::SwapBytes { .. } => {
                 self.operate(expression);
                 Truth::Yes
@@ -156,6 +140,32 @@ impl<'r> Execution<'r, '_> {
                 Truth::Yes
             }
         }
+    }
+
+    fn compare(&mut self, expression: &Expression) -> Truth {
+        let registers = &*self.registers;
+        let (holds, from, length) = match expression {
+            Expression::Compare {
+                operator,
+                from,
+                data,
+            } => {
+                let holds = operations::compares(registers, *operator, *from, data);
+                (holds, *from, data.len())
+            }
+            Expression::Range {
+                negated,
+                from,
+                low,
+                high,
+            } => {
+                let holds = operations::in_range(registers, *negated, *from, low, high);
+                (holds, *from, low.len())
+            }
+            _ => return Truth::Unknown,
+        };
+        let origin = registers.unknown_origin(from, length);
+        self.note(holds, origin)
     }
 
     fn operate(&mut self, expression: &Expression) {
@@ -227,19 +237,19 @@ impl<'r> Execution<'r, '_> {
         let Some(set) = self.table.sets.get(set) else {
             return Step::Holds(self.note(Truth::Unknown, "a set that was not read"));
         };
+        let key = self
+            .registers
+            .unknown_origin(*from, set.key_length as usize);
+        let cause = if set.changes {
+            "a set that changes"
+        } else {
+            key
+        };
         let registers = &*self.registers;
         let found = self
             .lookups
             .find(set, |length| registers.read(*from, length).to_vec());
-        let mut holds = found.contained;
-        if holds == Truth::Unknown {
-            let key = registers.unknown_origin(*from, set.key_length as usize);
-            self.cause = if set.changes {
-                "a set that changes"
-            } else {
-                key
-            };
-        }
+        let mut holds = self.note(found.contained, cause);
         if *negated {
             return Step::Holds(holds.not());
         }
@@ -249,18 +259,14 @@ impl<'r> Execution<'r, '_> {
         if let Some(to) = to {
             self.registers.load(*to, &found.data(), "a map's value");
         }
-        if *verdict {
-            if found.verdicts().len() > 1 {
-                self.cause = self
-                    .registers
-                    .unknown_origin(*from, set.key_length as usize);
-            }
-            return Step::Decides {
-                holds,
-                verdicts: found.verdicts(),
-            };
+        if !verdict {
+            return Step::Holds(holds);
         }
-        Step::Holds(holds)
+        let verdicts = found.verdicts();
+        if verdicts.len() > 1 {
+            self.cause = key;
+        }
+        Step::Decides { holds, verdicts }
     }
 
     fn target(&mut self, target: &'r Extension, carried: &mut Carried) -> Step<'r> {

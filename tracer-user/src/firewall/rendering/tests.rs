@@ -91,3 +91,51 @@ fn a_network_and_a_state_are_told_by_their_masks() {
     assert!(text.starts_with("ip saddr 10.1.0.0/16"), "{text}");
     assert!(text.ends_with("vmap @blocked [osf]"), "{text}");
 }
+
+#[test]
+fn a_concatenation_and_a_translation_read_as_in_nft() {
+    let port = Register(1);
+    let mut expressions = is_tcp().to_vec();
+    expressions.extend([
+        Expression::Payload {
+            base: PayloadBase::Network,
+            offset: 12,
+            length: 3,
+            to: Register(0),
+        },
+        equals(&[10, 1, 2]),
+        load_dport(),
+        Expression::Payload {
+            base: PayloadBase::Network,
+            offset: 16,
+            length: 4,
+            to: port,
+        },
+        Expression::Lookup {
+            set: "known".to_owned(),
+            from: Register(0),
+            to: None,
+            verdict: false,
+            negated: true,
+        },
+        Expression::Immediate {
+            data: vec![10, 0, 0, 3],
+            to: Register(0),
+        },
+        Expression::Immediate {
+            data: vec![0x1f, 0x90],
+            to: port,
+        },
+        Expression::Nat {
+            destination: true,
+            redirect: false,
+            address: Some(Register(0)),
+            port: Some(port),
+        },
+    ]);
+    assert_eq!(
+        rendered(expressions),
+        "meta l4proto tcp ip saddr 10.1.2.0/24 tcp dport . ip daddr != @known \
+         dnat to 10.0.0.3:8080"
+    );
+}

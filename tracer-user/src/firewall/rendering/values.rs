@@ -9,6 +9,10 @@ pub enum Form {
     Address,
     /// An address of which only a prefix counts, so many bits.
     Network(u32),
+    /// The first bytes of an address that has so many.
+    Leading(usize),
+    /// `NFPROTO_*`
+    Version,
     Protocol,
     /// In network byte order.
     Number,
@@ -26,6 +30,13 @@ impl Form {
         match (self, data) {
             (Self::Address, _) => address(data),
             (Self::Network(prefix), _) => format!("{}/{prefix}", address(data)),
+            (Self::Leading(width), _) => {
+                let mut whole = data.to_vec();
+                whole.resize(width, 0);
+                format!("{}/{}", address(&whole), data.len() * 8)
+            }
+            (Self::Version, [2]) => "ipv4".to_owned(),
+            (Self::Version, [10]) => "ipv6".to_owned(),
             (Self::Protocol, [6, ..]) => "tcp".to_owned(),
             (Self::Protocol, [17, ..]) => "udp".to_owned(),
             (Self::Protocol, [number, ..]) => number.to_string(),
@@ -55,6 +66,7 @@ impl Form {
                 (words.to_owned(), Self::Network(prefix))
             }
             Self::State => (format!("{words} {}", state(host(mask))), Self::Bits),
+            Self::HostNumber => (format!("{words} & {}", host(mask)), self),
             form => (format!("{words} & {}", hexadecimal(mask)), form),
         };
         Loaded { words, form }
@@ -116,7 +128,7 @@ pub fn meta(key: u32) -> Loaded {
         7 => ("oifname", Form::Name),
         10 => ("meta skuid", Form::HostNumber),
         11 => ("meta skgid", Form::HostNumber),
-        15 => ("meta nfproto", Form::Number),
+        15 => ("meta nfproto", Form::Version),
         16 => ("meta l4proto", Form::Protocol),
         _ => ("[meta]", Form::Bytes),
     };

@@ -82,23 +82,7 @@ fn mounted_below(process: &Path, root: Vec<u8>) -> Vec<(Netns, PathBuf)> {
 fn mounted_namespace(line: &[u8]) -> Option<(Netns, Vec<u8>)> {
     let mut fields = line.split(|byte| *byte == b' ').skip(3);
     let inode = procfile::inode_of_link(fields.next()?, "net")?;
-    Some((inode, unescape(fields.next()?)))
-}
-
-/// Undoes the kernel's `\040` for blanks and the like (`mangle_path`).
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut left = field;
-    while let Some((&byte, rest)) = left.split_first() {
-        let octal = rest
-            .get(..3)
-            .filter(|_| byte == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        plain.push(octal.unwrap_or(byte));
-        left = if octal.is_some() { &rest[3..] } else { rest };
-    }
-    plain
+    Some((inode, procfile::unescape(fields.next()?)))
 }
 
 #[cfg(test)]

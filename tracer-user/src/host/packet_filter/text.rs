@@ -22,6 +22,14 @@ pub use iptables::iptables_texts;
 pub use nft::nft_texts;
 pub use tool::ToolError;
 
+/// The programs that print rules and are not installed: without them rules are named all the same,
+/// and their texts are made as well as this program can.
+pub fn missing_tools() -> Vec<&'static str> {
+    let mut tools = vec!["nft", "iptables-nft-save", "iptables-legacy-save"];
+    tools.retain(|tool| !tool::is_installed(tool));
+    tools
+}
+
 /// Table and chain, and the texts of its rules in order.
 pub type ChainTexts = HashMap<(String, String), Vec<String>>;
 

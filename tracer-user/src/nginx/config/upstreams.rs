@@ -183,6 +183,11 @@ impl Upstreams {
         ports.into_iter().collect()
     }
 
+    /// The path of every Unix socket that this nginx dials.
+    pub fn unix_paths(&self) -> Vec<Vec<u8>> {
+        self.by_path.keys().cloned().collect()
+    }
+
     /// The most verbose level in effect where requests are passed on: a line above it was written
     /// nowhere.
     pub fn log_level(&self) -> LogLevel {

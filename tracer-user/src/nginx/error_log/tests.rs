@@ -97,7 +97,7 @@ fn each_failure_has_its_kind_and_its_address() {
         ),
         (
             r#"no live upstreams while connecting to upstream, client: 127.0.0.1, server: front, request: "GET /dead HTTP/1.1", upstream: "http://dead/dead", host: "127.0.0.1:8080""#,
-            Other,
+            Undialled(crate::case::Undialled::NoLiveUpstreams),
             None,
         ),
         (
@@ -124,7 +124,71 @@ fn a_timeout_after_the_connection_stood_is_another_failure() {
             "upstream timed out (110: Connection timed out)",
         )
         .replace("while connecting to", "while reading response header from");
-    assert_eq!(failure_kind(&read(&text)), FailureKind::Other);
+    let kind = FailureKind::AfterConnect {
+        phase: Phase::AwaitingResponse,
+        met: Met::Timeout,
+        errno: None,
+    };
+    assert_eq!(failure_kind(&read(&text)), kind);
+}
+
+#[test]
+fn complaints_of_connections_that_stood_are_told_from_what_nginx_copes_with() {
+    let kind = |level: &str, said: &str| {
+        failure_kind(&read(&format!(
+            r#"2026/11/22 18:06:57 [{level}] 31435#31435: *9 {said}, client: 127.0.0.1, server: front, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:9004/""#
+        )))
+    };
+    let after = |phase, met, errno| FailureKind::AfterConnect { phase, met, errno };
+    for (said, expected) in [
+        (
+            "recv() failed (104: Connection reset by peer) while reading response header from upstream",
+            after(Phase::AwaitingResponse, Met::ReceiveError, Some(104)),
+        ),
+        (
+            "readv() failed (104: Connection reset by peer) while reading upstream",
+            after(Phase::ReadingResponse, Met::ReceiveError, Some(104)),
+        ),
+        (
+            "writev() failed (32: Broken pipe) while sending request to upstream",
+            after(Phase::Sending, Met::SendError, Some(32)),
+        ),
+        (
+            "upstream prematurely closed connection while reading upstream",
+            after(Phase::ReadingResponse, Met::Closed, None),
+        ),
+        (
+            "peer closed connection in SSL handshake (104: Connection reset by peer) while SSL handshaking to upstream",
+            after(Phase::Handshake, Met::ReceiveError, Some(104)),
+        ),
+        (
+            "SSL_do_handshake() failed (SSL: error:0A00010B:SSL routines::wrong version number) while SSL handshaking to upstream",
+            after(Phase::Handshake, Met::Tls, None),
+        ),
+        (
+            "upstream sent no valid HTTP/1.0 header while reading response header from upstream",
+            after(Phase::AwaitingResponse, Met::Malformed, None),
+        ),
+        (
+            "upstream sent too big header while reading response header from upstream",
+            after(Phase::AwaitingResponse, Met::TooBig, None),
+        ),
+        (
+            "upstream timed out (110: Connection timed out) while proxying upgraded connection",
+            FailureKind::Other,
+        ),
+        (
+            "FastCGI sent in stderr: \"PHP message: x\" while reading response header from upstream",
+            FailureKind::Other,
+        ),
+        (
+            "4 worker_connections are not enough while connecting to upstream",
+            FailureKind::Undialled(Undialled::OutOfConnections),
+        ),
+    ] {
+        assert_eq!(kind("error", said), expected, "{said}");
+        assert_eq!(kind("info", said), FailureKind::Other, "{said}");
+    }
 }
 
 #[test]
@@ -197,7 +261,7 @@ fn a_line_without_connection_has_no_client() {
     );
     assert_eq!(line.connection, None);
     assert_eq!(line.client, None);
-    assert_eq!(failure_kind(&line), FailureKind::Other);
+    assert_eq!(failure_kind(&line), FailureKind::Resolver);
     let line = read("2026/11/22 18:06:56 [notice] 31435#31435: using the \"epoll\" event method");
     assert_eq!(
         line.message.as_deref(),

@@ -97,8 +97,12 @@ fn rule_text(rule: &Rule) -> String {
         (None, Some(position)) => format!(" rule {position}"),
         (None, None) => String::new(),
     };
+    let manager = match &rule.manager {
+        Some(manager) => format!(" (made by {manager})"),
+        None => String::new(),
+    };
     let text = format!(
-        "{} {} {} {}{place}: {}",
+        "{} {} {} {}{place}: {}{manager}",
         rule.backend, rule.family, rule.table, rule.chain, rule.text
     );
     visible(&text).into_owned()

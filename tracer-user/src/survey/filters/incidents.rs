@@ -20,6 +20,16 @@ pub struct Incident<'e> {
     pub last: KernelTime,
 }
 
+impl Incident<'_> {
+    /// The chains were those of a bridge (`nft_do_chain_bridge`).
+    pub fn is_bridged(&self) -> bool {
+        self.circumstances.is_some_and(|seen| {
+            let mut functions = seen.functions.iter();
+            functions.any(|function| function == "nft_do_chain_bridge")
+        })
+    }
+}
+
 /// Those of an attempt, each place once, the newest first.
 pub fn of(ended: &Ended) -> Vec<Incident<'_>> {
     let mut found: Vec<Incident> = Vec::new();

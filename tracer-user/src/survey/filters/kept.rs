@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Question, TOLD, as_sent, ends_for, fitting, presumption,
+    Question, TOLD,
+    ends::{as_sent, ends_for, fitting},
+    presumption,
     reading::Reading,
     tally::{self, Tally},
     wording::Wording,
@@ -139,7 +141,8 @@ impl Kept {
         } else {
             wording.without_tools(&ends)
         };
-        let v6 = question.packets[0].to.is_ipv6();
+        let mut packets = question.packets.iter().flatten();
+        let v6 = packets.any(|packet| packet.to.is_ipv6());
         let fitting = std::iter::zip(ends, texts)
             .map(|(end, text)| Fitting {
                 text,

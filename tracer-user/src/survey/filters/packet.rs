@@ -81,9 +81,29 @@ pub fn untranslated(
     }
 }
 
+/// What the packet can have been, the likeliest first; those of a group are as likely.
+///
+/// To connection tracking that has not seen the SYN an answer is invalid, never new
+/// (`tcp_conntracks`, `nf_conntrack_tcp_packet`), unless a rule keeps it out.
+pub fn guesses(known: Packet) -> Vec<Vec<Packet>> {
+    let in_state = |state| Packet {
+        conntrack: Conntrack {
+            state: Some(state),
+            ..known.conntrack
+        },
+        ..known.clone()
+    };
+    let mut guesses = vec![vec![without_presumptions(&known)]];
+    if known.conntrack.original == Some(false) {
+        guesses.insert(0, [State::Invalid, State::Untracked].map(in_state).into());
+    }
+    guesses.insert(0, vec![known]);
+    guesses
+}
+
 /// The packet without what is only presumed of it: that connection tracking takes it for what it
 /// is, and that its mark was then what it was when it was freed.
-pub fn without_presumptions(packet: &Packet) -> Packet {
+fn without_presumptions(packet: &Packet) -> Packet {
     Packet {
         mark: None,
         conntrack: Conntrack {
@@ -110,6 +130,20 @@ fn sides(host: &Host, incident: &Incident, hook: Hook) -> (Side, Side) {
             .device(incident.netns, index)
             .map_or(Side::Unknown, |name| Side::Device { index, name }),
     };
+    if incident.is_bridged() {
+        // `skb->dev` is the port by which the frame leaves once the bridge has chosen it
+        // (`__br_forward`), and the bridge itself where the frame is for this host
+        // (`br_pass_frame_up`).
+        let (entered, left) = (
+            side(seen.input, Side::Unknown),
+            side(seen.device, Side::Unknown),
+        );
+        return match hook {
+            Hook::Ingress | Hook::Prerouting | Hook::Input => (entered, Side::Absent),
+            Hook::Forward => (entered, left),
+            Hook::Output | Hook::Postrouting | Hook::Egress => (Side::Unknown, left),
+        };
+    }
     match hook {
         Hook::Ingress | Hook::Prerouting | Hook::Input => {
             (side(seen.device, Side::Unknown), Side::Absent)

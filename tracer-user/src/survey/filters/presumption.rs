@@ -2,30 +2,49 @@
 
 use std::net::SocketAddr;
 
-use super::{Question, ends_for, reading::Reading};
+use super::{
+    Question,
+    ends::{ends_for, united},
+    reading::Reading,
+};
 use crate::{
     case::Purpose,
     firewall::{
-        Packet, evaluate,
+        Packet, Trial, evaluate, evaluate_bridged,
         packet::{Conntrack, State},
-        trial::Trial,
     },
     host::{conntrack, netns::Namespace},
 };
 
 /// What the rules make of the packet. It is presumed that connection tracking takes a SYN for a
 /// new connection and an answer for its own: where that explains nothing, or need not be so, the
-/// packet is taken without.
+/// packet is taken for others that it can have been.
 pub fn trial<'r>(namespace: &Namespace, reading: &'r Reading, question: &Question) -> Trial<'r> {
-    let try_out = |packet| evaluate(&reading.ruleset, packet, question.hook, question.kinds);
-    let [known, presumed] = question.packets;
-    let trial = try_out(known);
+    let try_out = |packet: &Packet| {
+        let (rules, hook, kinds) = (&reading.ruleset, question.hook, question.kinds);
+        if question.bridged {
+            evaluate_bridged(rules, packet, hook, kinds)
+        } else {
+            evaluate(rules, packet, hook, kinds)
+        }
+    };
     let explains = |trial: &Trial| {
         let mut ends = trial.ends.iter();
         ends.any(|end| ends_for(end, question.purpose))
     };
-    if !explains(&trial) {
-        return try_out(presumed);
+    let mut guesses = question.packets.iter();
+    let Some([known]) = guesses.next().map(Vec::as_slice) else {
+        return Trial::default();
+    };
+    let mut trial = try_out(known);
+    while !explains(&trial) {
+        let Some(group) = guesses.next() else {
+            return trial;
+        };
+        trial = united(group.iter().map(try_out));
+        if explains(&trial) {
+            return trial;
+        }
     }
     if question.purpose != Purpose::Stopped || !may_be_otherwise(reading, question.answer) {
         return trial;

@@ -76,11 +76,13 @@ impl Reading {
         })
     }
 
-    /// Whether the rules may be others by now. Legacy tables have no generation.
+    /// Whether the rules, or what they look up, may be others by now. Neither legacy tables nor
+    /// sets of `ipset` have a generation.
     pub fn is_outdated(&self, namespace: &Namespace) -> bool {
         let has_legacy = |tables: &[Table]| tables.iter().any(is_legacy);
         let generation = packet_filter::generation(namespace).ok().flatten();
         generation != self.ruleset.generation
+            || !self.ruleset.ip_sets.is_empty()
             || has_legacy(&self.ruleset.tables)
             || has_legacy(&legacy::tables(namespace).0)
     }

@@ -10,8 +10,8 @@ use crate::{
     host::facts::Host,
 };
 
-/// Namespaces that have the dialled address and are asked; several may have it by chance.
-const ROUTERS: usize = 8;
+/// Namespaces with the dialled address that are asked for the rule.
+const ROUTERS: usize = 4;
 
 /// Where a packet of nginx was seen on its way to another destination.
 struct Seen {
@@ -20,9 +20,7 @@ struct Seen {
     from: SocketAddr,
 }
 
-/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else
-/// those of the one where the packet was seen, else of one that has the dialled address: a router
-/// translates what is sent to itself.
+/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else those of the one where the packet was seen.
 pub fn of(
     filters: &mut Filters,
     host: &Host,
@@ -37,17 +35,12 @@ pub fn of(
         at: ended.attempt.ended,
         from: local,
     }))?;
-    let routers = host.owners(remote.ip(), own).into_iter();
-    let places = [
-        (own, Hook::Output, local),
-        (seen.netns, Hook::Prerouting, seen.from),
-    ]
-    .into_iter()
-    .chain(
-        routers
-            .take(ROUTERS)
-            .map(|netns| (netns, Hook::Prerouting, local)),
-    );
+    let mut places = vec![(own, Hook::Output, local)];
+    // A router that has the dialled address, as hosts of containers do, or the last one seen.
+    let owners = host.owners(remote.ip(), own).into_iter();
+    let routers = owners.filter(|netns| *netns != own).take(ROUTERS);
+    places.extend(routers.map(|netns| (netns, Hook::Prerouting, local)));
+    places.push((seen.netns, Hook::Prerouting, seen.from));
     places.into_iter().find_map(|(netns, hook, from)| {
         let packet = packet::untranslated(host, worker, netns, from, remote, hook);
         let question = Question {
@@ -56,9 +49,10 @@ pub fn of(
             answer: false,
             purpose: Purpose::Translated,
             kinds: &[ChainKind::Nat],
-            packets: [&packet, &packet::without_presumptions(&packet)],
+            packets: &packet::guesses(packet),
             at: seen.at,
             generation: None,
+            bridged: false,
         };
         filters
             .ask(host, &question)

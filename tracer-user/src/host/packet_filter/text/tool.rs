@@ -38,6 +38,11 @@ pub enum ToolError {
     Mismatch { program: &'static str },
 }
 
+/// Whether `program` is installed where it would be looked for.
+pub fn is_installed(program: &str) -> bool {
+    std::env::split_paths(PATH).any(|place| place.join(program).is_file())
+}
+
 /// What `program` prints. What is not UTF-8 is replaced.
 pub fn run(namespace: &Namespace, program: &str, arguments: &[&str]) -> Result<String, ToolError> {
     let deadline = Instant::now() + PATIENCE;

@@ -1,0 +1,86 @@
+//! How the other ends of connections ended them, until the worker complains.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+};
+
+use crate::case::{Attempt, Fact, KernelTime, Observed, PeerEnded};
+
+/// How long a worker may take to notice.
+const LIFETIME: KernelTime = 10_000_000_000;
+/// Ends that are remembered; those of healthy connections are among them, and the oldest go first.
+const BOUND: usize = 8_192;
+/// Clocks of processors differ by less than this.
+const SKEW: KernelTime = 1_000_000;
+
+/// nginx's end and the other, in canonical form.
+type Pair = (SocketAddr, SocketAddr);
+
+#[derive(Debug, Default)]
+pub struct Peers {
+    ended: HashMap<Pair, Vec<(KernelTime, PeerEnded)>>,
+    order: VecDeque<(KernelTime, Pair)>,
+}
+
+impl Peers {
+    pub fn add(&mut self, at: KernelTime, nginx: SocketAddr, target: SocketAddr, end: PeerEnded) {
+        let pair = (canonical(nginx), canonical(target));
+        self.ended.entry(pair).or_default().push((at, end));
+        self.order.push_back((at, pair));
+        if self.order.len() > BOUND {
+            self.forget_oldest();
+        }
+    }
+
+    /// What ended the connection of that attempt.
+    pub fn of(&self, attempt: &Attempt) -> Vec<Observed> {
+        let (Some(local), Some(remote)) = (attempt.local, attempt.remote) else {
+            return Vec::new();
+        };
+        let ended = self.ended.get(&(canonical(local), canonical(remote)));
+        let in_time = |at: KernelTime| at + SKEW >= attempt.started;
+        ended
+            .into_iter()
+            .flatten()
+            .filter(|(at, _)| in_time(*at))
+            .map(|(at, end)| Observed {
+                at: *at,
+                fact: Fact::PeerEnded(end.clone()),
+            })
+            .collect()
+    }
+
+    /// Whether a process that was dying ended the connection of that attempt.
+    pub fn died_of(&self, attempt: &Attempt) -> bool {
+        self.of(attempt)
+            .iter()
+            .any(|seen| matches!(&seen.fact, Fact::PeerEnded(end) if end.exit_code.is_some()))
+    }
+
+    pub fn forget_before(&mut self, now: KernelTime) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(at, _)| at.saturating_add(LIFETIME) < now)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((at, pair)) = self.order.pop_front() else {
+            return;
+        };
+        if let Some(ended) = self.ended.get_mut(&pair) {
+            ended.retain(|(ended, _)| *ended > at);
+            if ended.is_empty() {
+                self.ended.remove(&pair);
+            }
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
