@@ -16,6 +16,10 @@ use crate::{
     host::netns::Namespace,
 };
 
+/// Rules without a generation that were read so soon after the packet (in nanoseconds), and were
+/// others when they were read before it, are taken to have changed before it.
+const AT_ONCE: KernelTime = 250_000_000;
+
 #[derive(Debug)]
 pub struct Kept {
     /// When it was last asked whether the rules are what they were.
@@ -102,7 +106,7 @@ impl Kept {
                 changed: !agrees(now),
             };
         };
-        let between = before.at < at && at < now.at;
+        let between = before.at < at && at + AT_ONCE < now.at;
         match (agrees(before), agrees(now)) {
             // Legacy rules have no generation: what was read first after the packet is nearest.
             (true, true) => Standing {
@@ -234,10 +238,12 @@ mod tests {
     #[test]
     fn legacy_rules_are_those_that_were_read_first_after_the_packet() {
         let legacy = |at, rules| reading(at, 7, Backend::IptablesLegacy, rules);
-        let kept = kept(legacy(100, 1), legacy(200, 2));
+        let late = 100 + 3 * AT_ONCE;
+        let kept = kept(legacy(100, 1), legacy(late, 2));
         assert_eq!(kept.standing(90, Some(7)), standing(false, false));
         assert_eq!(kept.standing(150, Some(7)), standing(true, true));
-        assert_eq!(kept.standing(250, Some(7)), standing(true, false));
+        assert_eq!(kept.standing(late - 10, Some(7)), standing(true, false));
+        assert_eq!(kept.standing(late + 10, Some(7)), standing(true, false));
     }
 
     #[test]
