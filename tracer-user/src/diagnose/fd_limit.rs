@@ -24,9 +24,15 @@ fn worker_limit(case: &Case) -> Finding {
         .as_ref()
         .map(|descriptors| descriptors.limit);
     let words = limit.map_or_else(String::new, |limit| format!(" ({limit})"));
+    // A filter can answer with any error in place of socket().
+    let perhaps_filtered = case.host.seccomp_filter == Some(true) && has_room(case);
+    let confidence = match perhaps_filtered {
+        true => Confidence::Possible,
+        false => Confidence::Certain,
+    };
     Finding::new(
         Code::FdLimit,
-        Confidence::Certain,
+        confidence,
         format!(
             "nginx worker {} is at its limit of open files{words}: it got no socket for the upstream",
             case.worker.pid
@@ -42,6 +48,9 @@ fn worker_limit(case: &Case) -> Finding {
         Code::NginxLimit,
         "worker_connections stops nginx after socket() succeeded; here socket() itself failed",
     )
+    .when(perhaps_filtered, |finding| {
+        finding.missing("whether the worker's seccomp filter gave this error (policy-denied): it was far from its limit when it was looked at")
+    })
     .when(case.host.descriptors.is_none(), |finding| {
         finding.missing("the worker's limit and number of open files could not be read")
     })
@@ -51,6 +60,12 @@ fn worker_limit(case: &Case) -> Finding {
     ))
     .fix("systemctl edit nginx: [Service] LimitNOFILE=65536; then systemctl restart nginx")
     .fix(format!("ls -l /proc/{}/fd | awk '{{print $NF}}' | sort | uniq -c | sort -rn | head", case.worker.pid))
+}
+
+/// Fewer than half of the descriptors were open when the worker was looked at.
+fn has_room(case: &Case) -> bool {
+    let descriptors = case.host.descriptors.as_ref();
+    descriptors.is_some_and(|it| it.open < it.limit / 2)
 }
 
 fn system_limit() -> Finding {
@@ -107,6 +122,23 @@ mod tests {
             "{}",
             verdict.summary
         );
+    }
+
+    #[test]
+    fn a_filter_that_gives_the_error_of_a_limit_is_not_excluded_where_there_is_room() {
+        let mut case = case(
+            "127.0.0.1:9101",
+            Ending::SocketFailed {
+                errno: libc::EMFILE,
+            },
+        );
+        let with = |open| Some(Descriptors { limit: 1024, open });
+        case.host.descriptors = with(8);
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Certain);
+        case.host.seccomp_filter = Some(true);
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Possible);
+        case.host.descriptors = with(1024);
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Certain);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod rule;
 mod suspects;
 mod translation;
 
-use crate::case::{Case, Family, Hook, Netns};
+use crate::case::{Case, Family, Fitting, Hook, Netns};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, wording};
 use crate::verdict::{Code, Confidence};
@@ -52,7 +52,8 @@ pub(super) fn finding(
 /// Who did what, and where.
 fn sentence(case: &Case, incident: &Incident, suspects: &Suspects, did: &str) -> String {
     let namespace = wording::namespace(case, incident.netns);
-    match (suspects.only(), suspects.fitting.first()) {
+    let sure = |only: &&Fitting| !only.never_met && suspects.read_in_full();
+    match (suspects.only().filter(sure), suspects.fitting.first()) {
         (Some(only), _) if incident.netns == case.worker.netns => {
             format!("{} {did}", rule::words(only))
         }
@@ -76,7 +77,7 @@ fn named(case: &Case, incident: &Incident, suspects: &Suspects, finding: Finding
         return with_rules_to_read(case, incident.netns, finding);
     };
     let mut finding = finding;
-    if !others.is_empty() || !suspects.read_in_full() {
+    if !others.is_empty() || best.never_met || !suspects.read_in_full() {
         finding.confidence = Confidence::Probable;
     }
     finding.rule = rule::rule(suspects, incident.netns);
@@ -97,6 +98,9 @@ fn named(case: &Case, incident: &Incident, suspects: &Suspects, finding: Finding
         })
         .when(!others.is_empty(), |finding| {
             undecided(suspects, finding)
+        })
+        .when(best.never_met, |finding| {
+            finding.missing("a rule that fits and has counted a packet: this one's counter stood at zero after the packet, so others may have stood there then")
         });
     let steps = fix::steps(case, best, &flow, hook, incident.netns);
     let finding = gaps(suspects, finding);
@@ -108,7 +112,7 @@ fn named(case: &Case, incident: &Incident, suspects: &Suspects, finding: Finding
     }
 }
 
-fn reading_of(fitting: &crate::case::Fitting) -> String {
+fn reading_of(fitting: &Fitting) -> String {
     let way = if fitting.base_chain == fitting.chain {
         String::new()
     } else {

@@ -110,11 +110,11 @@ fn rejected_unheard(case: &Case, dropped: FilterDrop) -> Option<Finding> {
     if stopping.fitting.is_empty() || !only_rejects {
         return None;
     }
-    let did = format!(
-        "rejected the SYN to {}, and the rejection did not reach nginx",
-        target(case)
-    );
-    let finding = firewall::finding(case, Code::FirewallReject, &incident, &stopping, &did);
+    let did = format!("rejected the SYN to {}", target(case));
+    let mut finding = firewall::finding(case, Code::FirewallReject, &incident, &stopping, &did);
+    finding
+        .summary
+        .push_str("; the rejection did not reach nginx");
     let resets = stopping
         .fitting
         .iter()
@@ -127,7 +127,7 @@ fn rejected_unheard(case: &Case, dropped: FilterDrop) -> Option<Finding> {
         finding
             .when(unsent, |finding| {
                 finding
-                    .because("its ICMP error was not sent: the kernel limits how many it sends to one address (net.ipv4.icmp_ratelimit), so some rejections look like drops")
+                    .because("its ICMP error was not seen to be sent: the kernel limits how many it sends to one address (net.ipv4.icmp_ratelimit), and sends none where it has no route back, so that the rejection looks like a drop")
                     .fix("sysctl net.ipv4.icmp_ratelimit net.ipv4.icmp_msgs_per_sec")
             })
             .when(v6, |finding| {
@@ -141,9 +141,19 @@ fn rejected_unheard(case: &Case, dropped: FilterDrop) -> Option<Finding> {
 
 /// Says where nothing reached nginx although the rejection was answered.
 fn heard(case: &Case, finding: Finding) -> Finding {
-    finding.when(evidence::ended_in_silence(case), |finding| {
-        finding.because("the kernel kept the ICMP error as a soft one, so nginx did not hear of it: the rejection looks like a drop to nginx")
-    })
+    if !evidence::ended_in_silence(case) {
+        return finding;
+    }
+    if received(case).is_some() {
+        return finding.because("the kernel kept the ICMP error as a soft one, so nginx did not hear of it: the rejection looks like a drop to nginx");
+    }
+    let finding = finding
+        .because("nginx did not hear of the ICMP error: the rejection looks like a drop to nginx");
+    if is_unavailable(&case.coverage, Observation::IcmpReceived) {
+        finding
+    } else {
+        finding.missing("what became of the ICMP error: it was not seen to arrive in nginx's network namespace, where a packet filter may have dropped it")
+    }
 }
 
 fn filtered_in(dropped: Option<FilterDrop>, sent: IcmpSent) -> bool {

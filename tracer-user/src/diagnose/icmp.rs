@@ -31,6 +31,11 @@ pub(super) fn is_host_unreachable(icmp: Icmp) -> bool {
     )
 }
 
+/// A router tells of a shorter way and forwards the packet all the same: no error.
+pub(super) fn is_redirect(icmp: Icmp) -> bool {
+    icmp.kind == if icmp.v6 { 137 } else { 5 }
+}
+
 /// Name, type and code, such as `host unreachable (ICMP 3/1)`.
 pub(super) fn words(icmp: Icmp) -> String {
     let (family, name) = if icmp.v6 {

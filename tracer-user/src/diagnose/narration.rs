@@ -139,6 +139,7 @@ fn fact(case: &Case, observed: &Observed) -> Option<String> {
             reason.as_deref().unwrap_or("this kernel gives no reason")
         ),
         Fact::Dropped { .. } => dropped(case, &observed.fact)?,
+        Fact::IcmpSent { icmp, .. } if icmp::is_redirect(*icmp) => return None,
         Fact::IcmpSent {
             netns, icmp, hook, ..
         } => {
@@ -272,6 +273,17 @@ mod tests {
             "the SYN was sent again and left, 1.00 s after connect(), and again: 3 times in all"
         );
         assert!(because[2].contains("gave up waiting"), "{because:?}");
+    }
+
+    #[test]
+    fn a_redirect_is_not_told_as_an_error() {
+        let mut case = refused("10.99.1.2:9101", OTHER);
+        let told = diagnose(&case).verdict.because;
+        case.timeline.insert(
+            0,
+            observed(1, icmp_sent("10.99.1.2:9101", OTHER, 5, 1, None)),
+        );
+        assert_eq!(diagnose(&case).verdict.because, told);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::case::{Case, Netns};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, icmp, wording};
+use crate::diagnose::{addresses, icmp, programs, wording};
 use crate::verdict::{Code, Confidence};
 
 /// The kernel waits this long for an answer before it asks again (`retrans_time_ms`).
@@ -63,7 +63,32 @@ pub(super) fn neighbour_unreachable(case: &Case) -> Option<Finding> {
             "the SYN waited for the neighbour's address and did not leave",
         )
     };
+    let finding = doubted(case, netns, asked, finding);
     Some(finished(case, netns, &hop, finding))
+}
+
+/// A program on the device sees what asks for the neighbour and what answers as well, and may
+/// have eaten either: no record tells.
+fn doubted(case: &Case, netns: Netns, asked: &str, mut finding: Finding) -> Finding {
+    let mut programs = programs::of_traffic_control(case, netns, false);
+    programs.extend(programs::of_traffic_control(case, netns, true));
+    programs.extend(programs::of_xdp(case, netns, |_| true));
+    let device = unresolved(case).map(|neighbour| neighbour.device.as_str());
+    programs.retain(|program| device.is_none_or(|name| programs::device(program) == Some(name)));
+    let Some(program) = programs.first() else {
+        return finding;
+    };
+    finding.confidence = finding.confidence.min(Confidence::Probable);
+    let others = match programs.len() {
+        1 => String::new(),
+        several => format!(" or one of {} more", several - 1),
+    };
+    finding
+        .missing(format!(
+            "whether {}{others} ate the question or its answer: it sees {asked} as well",
+            programs::words(program)
+        ))
+        .fix(programs::command(case, program))
 }
 
 /// Whether the SYN waited, or may have waited, for the link-layer address of its next hop.
@@ -165,6 +190,7 @@ fn dropped(case: &Case) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::unresolved;
     use crate::case::*;
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
@@ -217,6 +243,35 @@ mod tests {
         let verdict = diagnose(&case).verdict;
         assert_eq!(verdict.confidence, Confidence::Probable);
         assert!(verdict.summary.contains("never left"));
+    }
+
+    #[test]
+    fn a_program_on_the_device_that_may_have_eaten_arp_takes_certainty() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.timeline = vec![observed(
+            1_000_000,
+            Fact::Retransmitted { error: Some(-16) },
+        )];
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        let device = unresolved(&case).map(|neighbour| neighbour.device.clone());
+        let on = |device: &str| AttachedProgram {
+            id: 7,
+            name: "guard".to_owned(),
+            place: ProgramPlace::TrafficControl {
+                netns: OWN,
+                device: device.to_owned(),
+                ingress: false,
+            },
+        };
+        case.host.programs = vec![on("another")];
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Certain);
+        case.host.programs.push(on(&device.expect("a device")));
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NeighbourUnreachable, Confidence::Probable)
+        );
+        assert!(verdict.missing[0].contains("guard (id 7)"));
     }
 
     #[test]

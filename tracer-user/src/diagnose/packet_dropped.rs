@@ -240,6 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_filter_is_told_from_a_cgroup_program_only_where_the_receiver_is_known() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        let drop = drop_of("10.99.1.2:9101", OTHER, "SOCKET_FILTER", None);
+        case.timeline = vec![observed(25, drop)];
+        case.host.owners = vec![OTHER];
+        let mut receiver = listener("10.99.1.2:9101", OTHER, "app");
+        case.host.listeners = vec![receiver.clone()];
+        let told = diagnose(&case).verdict.summary;
+        assert!(told.contains("): a filter of the socket itself"), "{told}");
+        receiver.owners.clear();
+        case.host.listeners = vec![receiver];
+        let told = diagnose(&case).verdict.summary;
+        assert!(
+            told.contains("a cgroup BPF program on ingress or"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn a_reset_that_nginx_consumes_is_no_drop() {
         let mut case = refused("127.0.0.1:9101", OWN);
         case.timeline.push(observed(

@@ -83,6 +83,16 @@ pub(super) fn words(program: &AttachedProgram) -> String {
     }
 }
 
+/// The device that it is attached to; null where to none.
+pub(super) fn device(program: &AttachedProgram) -> Option<&str> {
+    match &program.place {
+        ProgramPlace::Xdp { device, .. } | ProgramPlace::TrafficControl { device, .. } => {
+            Some(device)
+        }
+        ProgramPlace::Cgroup { .. } | ProgramPlace::SecurityHook { .. } => None,
+    }
+}
+
 /// How to look at a program and where it is attached.
 pub(super) fn command(case: &Case, program: &AttachedProgram) -> String {
     match &program.place {

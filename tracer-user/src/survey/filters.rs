@@ -6,7 +6,9 @@
 
 mod ends;
 mod incidents;
+mod kept;
 mod packet;
+mod presumption;
 mod reading;
 mod tally;
 mod translations;
@@ -15,20 +17,17 @@ mod wording;
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
-    case::{Filtering, Fitting, Hook, KernelTime, Netns, Purpose, Worker},
+    case::{Filtering, Hook, KernelTime, Netns, Purpose, Worker},
     correlate::Ended,
-    firewall::{Packet, Trial, evaluate, evaluate_bridged, ruleset::ChainKind, trial::End},
+    firewall::{Packet, ruleset::ChainKind},
     host::{facts::Host, netns::Namespace},
 };
-use ends::{as_sent, ends_for, fitting, united};
 use incidents::Incident;
-use reading::Reading;
-use tally::Tally;
-use wording::Wording;
+use kept::Kept;
 
 /// How often a namespace's rules are looked at when packets are stopped there.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -53,16 +52,6 @@ const ALL_KINDS: [ChainKind; 3] = [ChainKind::Filter, ChainKind::Route, ChainKin
 #[derive(Debug, Default)]
 pub struct Filters {
     kept: HashMap<Netns, Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    looked: Instant,
-    reading: Reading,
-    /// The ruleset before the last change.
-    before: Option<Reading>,
-    tally: Tally,
-    wording: Wording,
 }
 
 /// A packet at a hook, and what is asked about it.
@@ -141,7 +130,7 @@ impl Filters {
         let namespace = host.namespaces.get(question.netns)?;
         let kept = self.read_since(namespace, question.at)?;
         let first = kept.answer(namespace, question);
-        if first.fitting.len() < 2 || kept.reading.at > question.at {
+        if first.fitting.len() < 2 || kept.read_at() > question.at {
             return Some(first);
         }
         // Counters tell several rules apart.
@@ -152,7 +141,7 @@ impl Filters {
     /// The rules, looked at after `at` to see whether they changed.
     fn read_since(&mut self, namespace: &Namespace, at: KernelTime) -> Option<&mut Kept> {
         let age = match self.kept.get(&namespace.inode) {
-            Some(kept) if kept.reading.at > at => LOOK_AGAIN,
+            Some(kept) if kept.read_at() > at => LOOK_AGAIN,
             _ => Duration::ZERO,
         };
         self.refresh(namespace, age);
@@ -161,26 +150,10 @@ impl Filters {
 
     fn refresh(&mut self, namespace: &Namespace, age: Duration) {
         match self.kept.get_mut(&namespace.inode) {
-            Some(kept) if kept.looked.elapsed() < age => {}
-            Some(kept) => {
-                kept.looked = Instant::now();
-                if kept.reading.is_outdated(namespace) {
-                    kept.read_again(namespace);
-                }
-            }
+            Some(kept) => kept.refresh(namespace, age),
             None => {
                 self.make_room();
-                let reading = Reading::of(namespace);
-                let mut tally = Tally::default();
-                tally.add(&reading);
-                let kept = Kept {
-                    looked: Instant::now(),
-                    reading,
-                    before: None,
-                    tally,
-                    wording: Wording::default(),
-                };
-                self.kept.insert(namespace.inode, kept);
+                self.kept.insert(namespace.inode, Kept::of(namespace));
             }
         }
     }
@@ -193,82 +166,6 @@ impl Filters {
         if let Some(netns) = oldest.map(|(netns, _)| *netns) {
             self.kept.remove(&netns);
         }
-    }
-}
-
-impl Kept {
-    fn read_again(&mut self, namespace: &Namespace) {
-        let reading = Reading::of(namespace);
-        self.tally.add(&reading);
-        let old = std::mem::replace(&mut self.reading, reading);
-        if !old.has_rules_of(&self.reading) {
-            self.wording.forget();
-            self.before = Some(old);
-        }
-    }
-
-    /// The ruleset as it stood at that generation, else as it stands.
-    fn standing_at(&self, generation: Option<u32>) -> &Reading {
-        let is_it =
-            |reading: &&Reading| generation.is_some() && reading.ruleset.generation == generation;
-        let mut readings = std::iter::once(&self.reading).chain(&self.before);
-        readings.find(is_it).unwrap_or(&self.reading)
-    }
-
-    fn answer(&mut self, namespace: &Namespace, question: &Question) -> Filtering {
-        let mut wording = std::mem::take(&mut self.wording);
-        let reading = self.standing_at(question.generation);
-        let try_out = |packet| {
-            let (rules, hook, kinds) = (&reading.ruleset, question.hook, question.kinds);
-            if question.bridged {
-                evaluate_bridged(rules, packet, hook, kinds)
-            } else {
-                evaluate(rules, packet, hook, kinds)
-            }
-        };
-        let mut trial = Trial::default();
-        for group in question.packets {
-            trial = united(group.iter().map(&try_out));
-            if trial.ends.iter().any(|end| ends_for(end, question.purpose)) {
-                break;
-            }
-        }
-        let v6 = question
-            .packets
-            .iter()
-            .flatten()
-            .any(|packet| packet.to.is_ipv6());
-        let ends: Vec<&End> = trial
-            .ends
-            .iter()
-            .filter(|end| ends_for(end, question.purpose))
-            .take(TOLD)
-            .collect();
-        let generation = reading.ruleset.generation;
-        let texts = wording.of(namespace, &ends);
-        let fitting = std::iter::zip(ends, texts)
-            .map(|(end, text)| Fitting {
-                text,
-                counted: self.tally.counted(end, question.at),
-                never_met: tally::packets(end) == Some(0) && reading.at > question.at,
-                action: as_sent(&end.action, v6),
-                ..fitting(end)
-            })
-            .collect();
-        let filtering = Filtering {
-            netns: question.netns,
-            hook: question.hook,
-            answer: question.answer,
-            purpose: question.purpose,
-            fitting,
-            doubts: trial.doubts.iter().cloned().collect(),
-            changed: question.generation.is_some()
-                && generation.is_some()
-                && question.generation != generation,
-            unread: reading.ruleset.unread.clone(),
-        };
-        self.wording = wording;
-        filtering
     }
 }
 

@@ -58,6 +58,10 @@ impl Suspects {
                 "BPF_CGROUP_EGRESS" => self.nginx = true,
                 "SOCKET_FILTER" if *answer => self.nginx = true,
                 "SOCKET_FILTER" => self.listener = true,
+                // A program sees what asks for the neighbour as well.
+                reason if reason.starts_with("NEIGH_") => {
+                    self.namespaces.insert(*netns);
+                }
                 reason if is_of_device(reason, location.as_deref()) => {
                     self.namespaces.insert(*netns);
                 }

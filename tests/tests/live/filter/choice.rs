@@ -131,6 +131,34 @@ fn counters_decide_between_rules_that_fit() -> Result<()> {
     })
 }
 
+/// A SYN that is kept from connection tracking makes the answer to it invalid, not established.
+#[test]
+fn an_answer_that_connection_tracking_does_not_know_is_not_taken_for_its_own() -> Result<()> {
+    const RULESET: &str = "table inet lab {
+chain output { type filter hook output priority raw
+  tcp dport 26860 notrack
+}
+chain input { type filter hook input priority 0
+  tcp sport 26860 ct state invalid counter drop
+  tcp sport 26860 counter drop
+  tcp sport 26861 ct state invalid counter drop
+  tcp sport 26861 counter drop
+}
+}";
+    let Some(host) = host_with_nft() else {
+        return Ok(());
+    };
+    let dropped = |telling| timed_out("firewall-drop").by(nft("inet lab input", "input", telling));
+    let cases = [
+        both("unknown", 26860, &dropped("26860 ct state invalid")),
+        both("known", 26861, &dropped("26861 counter")),
+    ]
+    .concat();
+    blocked_here(&host, "127.0.0.1:26869", ONCE_REPEATED, &cases, |here| {
+        here.nft(RULESET)
+    })
+}
+
 /// The counters stand at other numbers than zero when they are read for the first time; from
 /// the second failure on their difference tells.
 #[test]

@@ -564,3 +564,36 @@ fn the_rules_to_read_are_those_of_the_family() {
         );
     }
 }
+
+#[test]
+fn a_rule_that_has_counted_nothing_is_not_certain_to_have_done_it() {
+    let mut case = dropped_by(vec![fitting(5, Action::Drop)]);
+    assert_eq!(
+        verdict(&diagnose(&case)),
+        (Code::FirewallDrop, Confidence::Certain)
+    );
+    case.host.filterings[0].fitting[0].never_met = true;
+    let diagnosis = diagnose(&case);
+    assert_eq!(
+        verdict(&diagnosis),
+        (Code::FirewallDrop, Confidence::Probable)
+    );
+    assert!(diagnosis.verdict.summary.contains("most likely by"));
+    assert!(says(&diagnosis.verdict.missing, "stood at zero"));
+}
+
+#[test]
+fn an_icmp_error_that_did_not_arrive_is_not_told_as_one_that_the_socket_kept_back() {
+    let mut case = silent(TARGET, 2500);
+    let sent = icmp_sent(TARGET, OTHER, 3, 3, Some(Hook::Forward));
+    case.timeline = vec![observed(25, sent)];
+    case.host.filterings = vec![Filtering {
+        netns: OTHER,
+        hook: Hook::Forward,
+        ..filtering(vec![fitting(5, reject(3, 3, false))])
+    }];
+    let lost = diagnose(&case).verdict;
+    assert_eq!(lost.code, Code::FirewallReject);
+    assert!(says(&lost.missing, "was not seen to arrive"));
+    assert!(!says(&lost.because, "soft"));
+}

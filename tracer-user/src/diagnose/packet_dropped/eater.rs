@@ -3,7 +3,7 @@
 use super::Dropped;
 use crate::case::{AttachedProgram, Case, ProgramPlace};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{programs, wording};
+use crate::diagnose::{addresses, programs, wording};
 
 /// Who ate the packet.
 #[derive(Debug)]
@@ -126,7 +126,10 @@ fn socket_filter<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     let filters =
         wording::in_namespace(case, dropped.netns, &format!("ss -ltneb 'sport = :{port}'"));
     let remedies = vec![filters, "bpftool cgroup tree".to_owned()];
-    if found.is_empty() {
+    let receiver_is_known = dropped.answer
+        || addresses::covering_listener(case, Some(dropped.netns))
+            .is_some_and(|listener| !listener.owners.is_empty());
+    if found.is_empty() && receiver_is_known {
         return Eater {
             words: "a filter of the socket itself (SO_ATTACH_FILTER or SO_ATTACH_BPF)".to_owned(),
             programs: None,

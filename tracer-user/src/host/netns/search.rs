@@ -21,6 +21,11 @@ const MOUNTINFO_LIMIT: u64 = 16 << 20;
 pub(super) fn search() -> io::Result<BTreeMap<Netns, Namespace>> {
     let mut found = BTreeMap::new();
     let mut mounts_read = HashSet::new();
+    // The paths of this process's own mount namespace are those that its user can type.
+    mounts_read.extend(inode_at(Path::new("/proc/self/ns/mnt"), "mnt"));
+    for (inode, place) in mounted_below(Path::new("/proc/self"), Vec::new()) {
+        add(&mut found, inode, place);
+    }
     for pid in procfile::pids()? {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let own = process.join("ns/net");
@@ -29,7 +34,8 @@ pub(super) fn search() -> io::Result<BTreeMap<Netns, Namespace>> {
         }
         let mounts = inode_at(&process.join("ns/mnt"), "mnt");
         if mounts.is_some_and(|mounts| mounts_read.insert(mounts)) {
-            for (inode, place) in mounted_below(&process) {
+            let root = process.join("root").into_os_string().into_vec();
+            for (inode, place) in mounted_below(&process, root) {
                 add(&mut found, inode, place);
             }
         }
@@ -55,12 +61,12 @@ fn inode_at(path: &Path, kind: &str) -> Option<u64> {
     procfile::inode_of_link(link.as_os_str().as_bytes(), kind)
 }
 
-/// The network namespaces mounted in the mount namespace of a process.
-fn mounted_below(process: &Path) -> Vec<(Netns, PathBuf)> {
+/// The network namespaces mounted in the mount namespace of a process, and where they are below
+/// `root`.
+fn mounted_below(process: &Path, root: Vec<u8>) -> Vec<(Netns, PathBuf)> {
     let Ok(mountinfo) = bounded::read(process.join("mountinfo"), MOUNTINFO_LIMIT) else {
         return Vec::new();
     };
-    let root = process.join("root").into_os_string().into_vec();
     mountinfo
         .split(|byte| *byte == b'\n')
         .filter_map(mounted_namespace)

@@ -33,6 +33,11 @@ pub fn packets(end: &End<'_>) -> Option<u64> {
 }
 
 impl Tally {
+    /// What was counted says nothing of the rules that stand now.
+    pub fn forget(&mut self) {
+        self.readings.clear();
+    }
+
     pub fn add(&mut self, reading: &Reading) {
         let mut counters = HashMap::new();
         for table in &reading.ruleset.tables {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::{
     case::{Backend, FilterFamily},
     firewall::{
+        rendering,
         ruleset::{Chain, Policy, Table},
         trial::End,
     },
@@ -23,22 +24,36 @@ pub struct Wording {
 }
 
 impl Wording {
-    /// The rules are others now.
-    pub fn forget(&mut self) {
-        self.known.clear();
+    /// The text of each end, in order. Runs the tools that print rules where one is not known yet:
+    /// they print those that stand now, which the ends belong to where `still_stands` says so.
+    pub fn of(
+        &mut self,
+        namespace: &Namespace,
+        ends: &[&End<'_>],
+        still_stands: impl FnOnce() -> bool,
+    ) -> Vec<String> {
+        self.learn(namespace, ends, still_stands);
+        self.without_tools(ends)
     }
 
-    /// The text of each end, in order. Runs the tools that print rules where one is not known yet.
-    pub fn of(&mut self, namespace: &Namespace, ends: &[&End<'_>]) -> Vec<String> {
-        self.learn(namespace, ends);
-        let text = |end: &&End| match place(end) {
-            Some(place) => self.known.get(&place).cloned().unwrap_or_default(),
-            None => policy(end),
+    /// The text of each end, in order: as well as this program can where the tools were not asked.
+    pub fn without_tools(&self, ends: &[&End<'_>]) -> Vec<String> {
+        let text = |end: &&End| match (place(end), end.rule) {
+            (Some(place), Some(rule)) => {
+                let own = || rendering::rule(end.table.family, rule);
+                self.known.get(&place).cloned().unwrap_or_else(own)
+            }
+            _ => policy(end),
         };
         ends.iter().map(text).collect()
     }
 
-    fn learn(&mut self, namespace: &Namespace, ends: &[&End<'_>]) {
+    fn learn(
+        &mut self,
+        namespace: &Namespace,
+        ends: &[&End<'_>],
+        still_stands: impl FnOnce() -> bool,
+    ) {
         let is_new = |end: &&&End| place(end).is_some_and(|place| !self.known.contains_key(&place));
         let new: Vec<&&End> = ends.iter().filter(is_new).collect();
         if new.is_empty() {
@@ -57,6 +72,9 @@ impl Wording {
             }
         }
         let texts = text::texts(namespace, &chains);
+        if !still_stands() {
+            return;
+        }
         for end in new {
             if let (Some(place), Some(rule)) = (place(end), end.rule) {
                 let text = texts.of(end.table, end.chain, rule);
