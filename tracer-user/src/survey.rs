@@ -249,7 +249,9 @@ impl Survey {
                 signal,
             } => self.deaths.signalled(target, signal, sender, at),
             What::OomVictim { pid } => self.deaths.chosen_by_oom(pid, at),
-            What::Dropped { netns, .. } | What::IcmpSent { netns, .. } => {
+            What::Dropped { netns, .. }
+            | What::IcmpSent { netns, .. }
+            | What::NeighbourPacketDropped { netns, .. } => {
                 self.filters.look(&self.host, netns);
             }
             What::Forked { parent, child } => {

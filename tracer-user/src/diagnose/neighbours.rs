@@ -2,28 +2,29 @@
 
 use std::net::IpAddr;
 
-use crate::case::{Case, Fact, Hook, KernelTime, Netns};
+use crate::case::{Case, Circumstances, Fact, Hook, KernelTime, Netns};
 use crate::diagnose::addresses;
 
 /// A dropped packet without which the SYN, or the answer to it, has nowhere to go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Starved {
+pub(super) struct Starved<'c> {
     pub at: KernelTime,
     pub netns: Netns,
     pub hook: Option<Hook>,
     pub wanted: IpAddr,
     pub answer: bool,
+    pub circumstances: &'c Circumstances,
 }
 
 /// The last packet dropped that asked for the link-layer address of the next hop or told it.
-pub(super) fn of_next_hop(case: &Case) -> Option<Starved> {
+pub(super) fn of_next_hop(case: &Case) -> Option<Starved<'_>> {
     let hops = hops(case);
     last(case, |wanted, _| hops.contains(&Some(wanted)))
 }
 
 /// The last packet dropped that asked for the link-layer address of nginx's own address or told
 /// it: whoever answers the SYN needs it.
-pub(super) fn of_nginx(case: &Case) -> Option<Starved> {
+pub(super) fn of_nginx(case: &Case) -> Option<Starved<'_>> {
     let own = case.attempt.local?.ip().to_canonical();
     let hops = hops(case);
     last(case, |wanted, asker| {
@@ -52,25 +53,26 @@ pub(super) fn packet(wanted: IpAddr, answer: bool) -> String {
     }
 }
 
-fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Option<Starved> {
+fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Option<Starved<'_>> {
     case.timeline
         .iter()
         .rev()
         .filter(|observed| observed.at <= case.attempt.ended)
-        .find_map(|observed| match observed.fact {
+        .find_map(|observed| match &observed.fact {
             Fact::NeighbourPacketDropped {
                 netns,
                 hook,
                 wanted,
                 asker,
                 answer,
-                ..
-            } if is_wanted(wanted, asker) => Some(Starved {
+                circumstances,
+            } if is_wanted(*wanted, *asker) => Some(Starved {
                 at: observed.at,
-                netns,
-                hook,
-                wanted,
-                answer,
+                netns: *netns,
+                hook: *hook,
+                wanted: *wanted,
+                answer: *answer,
+                circumstances,
             }),
             _ => None,
         })

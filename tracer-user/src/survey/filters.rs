@@ -5,6 +5,7 @@
 //! nothing.
 
 mod incidents;
+mod neighbour;
 mod packet;
 mod reading;
 mod tally;
@@ -13,7 +14,7 @@ mod wording;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -68,6 +69,7 @@ struct Question<'p> {
     netns: Netns,
     hook: Hook,
     answer: bool,
+    neighbour: Option<IpAddr>,
     purpose: Purpose,
     kinds: &'p [ChainKind],
     /// What the packet can have been: the likeliest first, those of a group alike.
@@ -113,12 +115,12 @@ impl Filters {
         let hooks = incident.hook.map_or(HOOKS.to_vec(), |hook| vec![hook]);
         let mut told = Vec::new();
         for hook in &hooks {
-            let known = packet::at_hook(host, worker, ended, incident, *hook);
-            let packets = packet::guesses(known);
+            let packets = packet::at_hook(host, worker, ended, incident, *hook);
             let question = Question {
                 netns: incident.netns,
                 hook: *hook,
                 answer: incident.answer,
+                neighbour: incident.packet.neighbour(),
                 purpose: Purpose::Stopped,
                 kinds: &ALL_KINDS,
                 packets: &packets,
@@ -257,6 +259,7 @@ impl Kept {
             netns: question.netns,
             hook: question.hook,
             answer: question.answer,
+            neighbour: question.neighbour,
             purpose: question.purpose,
             fitting,
             doubts: trial.doubts.iter().cloned().collect(),

@@ -5,7 +5,7 @@ use crate::case::Case;
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::finding::Finding;
 use crate::diagnose::neighbours::{self, Starved};
-use crate::diagnose::{addresses, evidence, neighbour_unreachable, wording};
+use crate::diagnose::{addresses, evidence, firewall, neighbour_unreachable, wording};
 use crate::verdict::{Code, Confidence};
 
 /// A neighbour was not found, and this host's own filter had dropped what was to find it.
@@ -62,46 +62,25 @@ fn confidence(case: &Case, starved: Starved) -> Confidence {
 }
 
 fn finding(case: &Case, starved: Starved, confidence: Confidence, consequence: &str) -> Finding {
-    let own = |command: &str| wording::in_namespace(case, starved.netns, command);
-    let finding = Finding::new(
-        Code::FirewallDrop,
-        confidence,
-        format!(
-            "a packet filter dropped {} in {} of {}: {consequence}",
-            neighbours::packet(starved.wanted, starved.answer),
-            wording::hook(starved.hook),
-            wording::namespace(case, starved.netns)
-        ),
-    )
-    .relies_on(&[Observation::PacketDrop])
-    .when(starved.answer, |finding| {
-        finding.because(format!(
-            "{} is there: it answered, and its answer was dropped",
-            starved.wanted
-        ))
-    })
-    .when(!starved.answer, |finding| {
-        finding.missing(format!(
-            "whether {} would answer: the question did not reach it",
-            starved.wanted
-        ))
-    })
-    .rule_out(
-        Code::NeighbourUnreachable,
-        "the neighbour's silence is this host's own doing",
-    )
-    .rule_out(Code::NoAnswer, "the packet was dropped on this host")
-    .missing("which rule or policy it was: the evidence names the hook, not the rule")
-    .fix(own("nft -a list ruleset"));
-    if starved.wanted.is_ipv4() {
-        finding
-            .fix(own("arptables-legacy -L -n -v --line-numbers"))
-            .fix(own("ebtables-legacy -L --Lc"))
-    } else {
-        finding
-            .fix(own("ip6tables-save -c"))
-            .fix(own("ip6tables-legacy-save -c"))
-    }
+    firewall::starved(case, &starved, confidence, consequence)
+        .relies_on(&[Observation::PacketDrop])
+        .when(starved.answer, |finding| {
+            finding.because(format!(
+                "{} is there: it answered, and its answer was dropped",
+                starved.wanted
+            ))
+        })
+        .when(!starved.answer, |finding| {
+            finding.missing(format!(
+                "whether {} would answer: the question did not reach it",
+                starved.wanted
+            ))
+        })
+        .rule_out(
+            Code::NeighbourUnreachable,
+            "the neighbour's silence is this host's own doing",
+        )
+        .rule_out(Code::NoAnswer, "the packet was dropped on this host")
 }
 
 #[cfg(test)]
