@@ -11,6 +11,7 @@ mod iptables;
 mod kinds;
 mod moments;
 mod nat;
+mod neighbours;
 mod places;
 mod shapes;
 mod twins;

@@ -43,6 +43,18 @@ fn hops(case: &Case) -> [Option<IpAddr>; 3] {
     ]
 }
 
+impl Starved<'_> {
+    /// That namespace is known to lie on the way. Elsewhere somebody with the same address may have
+    /// looked for a neighbour with the same address.
+    pub fn is_on_the_way(&self, case: &Case) -> bool {
+        let host = &case.host;
+        self.netns == case.worker.netns
+            || host.far_end == Some(self.netns)
+            || host.tool_netns == Some(self.netns)
+            || host.owners.contains(&self.netns)
+    }
+}
+
 /// What the packet was, in words.
 pub(super) fn packet(wanted: IpAddr, answer: bool) -> String {
     match (wanted, answer) {
@@ -53,12 +65,23 @@ pub(super) fn packet(wanted: IpAddr, answer: bool) -> String {
     }
 }
 
+/// The last one in nginx's own namespace, else the last one on the way, else the last of all.
 fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Option<Starved<'_>> {
+    let all = all(case, is_wanted);
+    let newest = |is_there: &dyn Fn(&Starved) -> bool| {
+        let mut newest_first = all.iter().rev();
+        newest_first.find(|starved| is_there(starved)).copied()
+    };
+    newest(&|starved| starved.netns == case.worker.netns)
+        .or_else(|| newest(&|starved| starved.is_on_the_way(case)))
+        .or_else(|| newest(&|_| true))
+}
+
+fn all(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Vec<Starved<'_>> {
     case.timeline
         .iter()
-        .rev()
         .filter(|observed| observed.at <= case.attempt.ended)
-        .find_map(|observed| match &observed.fact {
+        .filter_map(|observed| match &observed.fact {
             Fact::NeighbourPacketDropped {
                 netns,
                 hook,
@@ -76,4 +99,5 @@ fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Opti
             }),
             _ => None,
         })
+        .collect()
 }

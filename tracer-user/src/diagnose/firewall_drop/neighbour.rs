@@ -62,7 +62,15 @@ fn confidence(case: &Case, starved: Starved) -> Confidence {
 }
 
 fn finding(case: &Case, starved: Starved, confidence: Confidence, consequence: &str) -> Finding {
+    let on_the_way = starved.is_on_the_way(case);
+    let confidence = match on_the_way {
+        true => confidence,
+        false => confidence.min(Confidence::Probable),
+    };
     firewall::starved(case, &starved, confidence, consequence)
+        .when(!on_the_way, |finding| {
+            finding.missing("whether that namespace lies on the way: the addresses are the same, and may be in use elsewhere as well")
+        })
         .relies_on(&[Observation::PacketDrop])
         .when(starved.answer, |finding| {
             finding.because(format!(

@@ -131,31 +131,31 @@ fn arp(fields: Fields) -> Option<Conditions> {
 }
 
 /// Asks for bytes of the packet's header.
-fn masked(offset: u32, value: Vec<u8>, mask: &[u8], negated: bool) -> [Expression; 3] {
+fn masked(offset: u32, value: Vec<u8>, mask: &[u8], negated: bool) -> Vec<Expression> {
     const A: Register = Register(0);
-    [
-        Expression::Payload {
-            base: PayloadBase::Network,
-            offset,
-            length: u32::try_from(value.len()).unwrap_or(u32::MAX),
-            to: A,
-        },
-        Expression::Mask {
+    let mut asked = vec![Expression::Payload {
+        base: PayloadBase::Network,
+        offset,
+        length: u32::try_from(value.len()).unwrap_or(u32::MAX),
+        to: A,
+    }];
+    if mask.iter().any(|byte| *byte != 0xff) {
+        asked.push(Expression::Mask {
             from: A,
             to: A,
             mask: mask.to_vec(),
             xor: vec![0; mask.len()],
+        });
+    }
+    asked.push(Expression::Compare {
+        operator: match negated {
+            true => Operator::NotEqual,
+            false => Operator::Equal,
         },
-        Expression::Compare {
-            operator: if negated {
-                Operator::NotEqual
-            } else {
-                Operator::Equal
-            },
-            from: A,
-            data: value,
-        },
-    ]
+        from: A,
+        data: value,
+    });
+    asked
 }
 
 /// Offsets within a structure.
