@@ -4,6 +4,7 @@
 //! evidence, in the order in which that arrives, and reads what a case asks for. It blocks on the
 //! host's answers, so that the loop that drains the ring buffer never does.
 
+mod dialled;
 mod facts;
 mod filters;
 mod nginxes;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc::Sender;
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Ending, Endpoint, Family, LogLine, Worker},
+    case::{Case, Coverage, Ending, Endpoint, Family},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -33,9 +34,9 @@ use crate::{
         netns::Namespace,
         table::{BeganListening, EndedListening},
     },
-    nginx::{config::upstreams::Upstreams, error_log},
     verdict::Diagnosis,
 };
+use dialled::{is_upstream, meant};
 use facts::Facts;
 use filters::Filters;
 use nginxes::Nginxes;
@@ -369,38 +370,5 @@ impl Survey {
             diagnosis,
             outcome: ended.outcome,
         })))
-    }
-}
-
-/// A master dials nobody on behalf of clients. Whatever a worker dials over TCP counts; of Unix
-/// sockets those that are configured or that its error log calls an upstream: the C library has
-/// its own (`nscd`, `userdb`, `/dev/log`).
-fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
-    if worker.master_pid == Some(worker.pid) {
-        return false;
-    }
-    let logged = ended
-        .log
-        .as_ref()
-        .is_some_and(|line| line.upstream.is_some());
-    match &ended.attempt.dialled {
-        Some(dialled @ Endpoint::Unix(_)) => {
-            let known = configured.attribute(dialled);
-            logged || known.name.is_some() || known.server.is_some()
-        }
-        Some(Endpoint::Inet(_)) => true,
-        // A filter answered in place of the call: which socket it was for, the line alone tells.
-        None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
-        // Other sockets than those to upstreams fail as well; the line tells.
-        None => logged || ended.log.is_none(),
-    }
-}
-
-/// The server that the error log names: what was meant where nothing was dialled.
-fn meant(line: &LogLine) -> Option<Endpoint> {
-    let address = error_log::upstream_address(line)?;
-    match address.strip_prefix("unix:") {
-        Some(path) => Some(Endpoint::Unix(path.as_bytes().to_vec())),
-        None => address.parse().ok().map(Endpoint::Inet),
     }
 }
