@@ -312,11 +312,11 @@ fn a_reset_made_on_a_router_of_this_host_names_its_hook() -> Result<()> {
     let mut scene = Scene::new(&host, here, &Config::passing(&upstreams))?;
     for (name, _) in upstreams {
         let failure = scene.fails(name, &refused("firewall-reject"))?;
-        let summary = &failure.verdict.summary;
-        ensure!(
-            summary.contains("the forward hook") && summary.contains(&router.inode().to_string()),
-            "{failure:#?}"
-        );
+        let rule = failure
+            .rule
+            .as_ref()
+            .map(|rule| (rule.hook.as_str(), rule.netns));
+        ensure!(rule == Some(("forward", router.inode())), "{failure:#?}");
     }
     scene.end().map(drop)
 }

@@ -140,4 +140,98 @@ mod tests {
         ];
         assert_eq!(diagnose(&case).verdict.code, Code::NoAnswer);
     }
+
+    fn filtering(neighbour: Option<&str>, position: u32) -> Filtering {
+        let fitting = Fitting {
+            backend: Backend::Nft,
+            family: FilterFamily::Arp,
+            table: "lab".to_owned(),
+            chain: "c".to_owned(),
+            base_chain: "c".to_owned(),
+            handle: Some(position.into()),
+            position: Some(position),
+            action: Action::Drop,
+            text: "arp operation request drop".to_owned(),
+            comment: None,
+            certain: true,
+            counted: None,
+            never_met: false,
+            leads_to: Vec::new(),
+        };
+        Filtering {
+            netns: OWN,
+            hook: Hook::Output,
+            answer: false,
+            neighbour: neighbour.map(|address| address.parse().expect("an address")),
+            purpose: Purpose::Stopped,
+            fitting: vec![fitting],
+            doubts: Vec::new(),
+            changed: false,
+            unread: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_rule_is_that_of_the_packet_and_not_one_for_nginx_s_own() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        case.timeline = vec![
+            observed(30, arp_drop("10.99.1.2", false)),
+            observed(1_000_000, SYN_WAITS),
+        ];
+        case.host.filterings = vec![
+            filtering(None, 4),
+            filtering(Some("10.99.1.77"), 5),
+            filtering(Some("10.99.1.2"), 6),
+        ];
+        let diagnosis = diagnose(&case);
+        let rule = diagnosis.rule.expect("a rule");
+        assert_eq!((rule.handle, rule.alternatives.len()), (Some(6), 0));
+        let fix = &diagnosis.verdict.fix;
+        assert!(fix[0].ends_with(
+            "nft insert rule arp lab c handle 6 arp operation request arp daddr ip 10.99.1.2 accept"
+        ));
+        case.host.filterings.pop();
+        assert_eq!(diagnose(&case).rule, None);
+    }
+
+    #[test]
+    fn nginx_s_own_namespace_comes_first_and_a_stranger_s_is_not_certain() {
+        let elsewhere = |wanted| match arp_drop(wanted, false) {
+            Fact::NeighbourPacketDropped {
+                hook,
+                wanted,
+                asker,
+                answer,
+                circumstances,
+                ..
+            } => Fact::NeighbourPacketDropped {
+                netns: OTHER,
+                hook,
+                wanted,
+                asker,
+                answer,
+                circumstances,
+            },
+            other => other,
+        };
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        case.timeline = vec![
+            observed(30, arp_drop("10.99.1.2", false)),
+            observed(40, elsewhere("10.99.1.2")),
+            observed(1_000_000, SYN_WAITS),
+        ];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(verdict.confidence, Confidence::Certain);
+        assert!(verdict.summary.contains("nginx's network namespace"));
+        case.timeline.remove(0);
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::FirewallDrop, Confidence::Probable)
+        );
+        case.host.far_end = Some(OTHER);
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Certain);
+    }
 }
