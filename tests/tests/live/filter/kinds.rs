@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use whyrefused_tests::backend::Backend;
 use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::Config;
+use whyrefused_tests::queue_reader::QueueReader;
 use whyrefused_tests::ruleset::{iptables, nft};
 use whyrefused_tests::scene::{Case, Scene, refused, reported, timed_out};
 
@@ -211,6 +212,33 @@ COMMIT
         scene.end()?;
     }
     Ok(())
+}
+
+#[test]
+fn a_queue_whose_reader_drops_is_named() -> Result<()> {
+    const RULES: &str = "*filter
+-A INPUT -p tcp -m tcp --dport 26191 -j NFQUEUE --queue-num 8
+-A INPUT -p tcp -m tcp --dport 26190 -j NFQUEUE --queue-num 9
+COMMIT
+";
+    const APP: &str = "127.0.0.1:26190";
+    let Some(host) = host_with(&[("iptables-nft", "iptables")]) else {
+        return Ok(());
+    };
+    let here = Namespace::new()?;
+    let _backend = Backend::listen(&here, APP)?;
+    here.restore("iptables-nft", RULES)?;
+    let _reader = QueueReader::start(&here, 9)?;
+    let config = Config::passing(&[("app", APP)]).connect_timeout(ONCE_REPEATED);
+    let mut scene = Scene::new(&host, here, &config)?;
+    let failure = scene.fails("app", &timed_out("firewall-drop"))?;
+    let rule = failure.rule.as_ref().context("no rule")?;
+    ensure!(rule.action == "queue to 9", "{failure:#?}");
+    ensure!(
+        failure.verdict.summary.contains("which had it dropped"),
+        "{failure:#?}"
+    );
+    scene.end().map(drop)
 }
 
 #[test]
