@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod nginx;
 pub mod patience;
 pub mod process;
+pub mod queue_reader;
 pub mod ruleset;
 pub mod scene;
 pub mod scratch;

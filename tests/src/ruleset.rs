@@ -13,11 +13,12 @@ use crate::namespace::Namespace;
 use crate::process::run;
 
 /// The programs that save what iptables knows of a namespace, and the family of each.
-const IPTABLES: [(&str, &str); 4] = [
+const IPTABLES: [(&str, &str); 5] = [
     ("iptables-legacy", "ip"),
     ("ip6tables-legacy", "ip6"),
     ("iptables-nft", "ip"),
     ("ip6tables-nft", "ip6"),
+    ("arptables-nft", "arp"),
 ];
 
 /// All packet filters of a namespace, counters left out: two readings are equal where nobody
@@ -86,11 +87,10 @@ pub fn nft(place: &str, hook: &'static str, telling: &str) -> Culprit {
 
 /// The rule of `program` (`ip6tables-legacy`, ...) in the chain `place` (`filter INPUT`).
 pub fn iptables(program: &str, place: &str, hook: &'static str, telling: &str) -> Culprit {
-    let family = if program.starts_with("ip6") {
-        "ip6"
-    } else {
-        "ip"
-    };
+    let mut known = IPTABLES.iter();
+    let family = known
+        .find(|(known, _)| *known == program)
+        .map_or("ip", |(_, family)| *family);
     let backend = if program.ends_with("legacy") {
         "iptables-legacy"
     } else {
@@ -192,15 +192,11 @@ impl Ruleset {
             let (handle, text) = rule.clone();
             return Ok((Which::Handle(handle), Some(text)));
         }
-        let program = IPTABLES
-            .iter()
-            .map(|(program, _)| *program)
-            .find(|program| {
-                program.ends_with(backend.trim_start_matches("iptables"))
-                    && program.starts_with("ip6") == (family == "ip6")
-            });
+        let program = IPTABLES.iter().find(|(program, known)| {
+            program.ends_with(backend.trim_start_matches("iptables")) && known == family
+        });
         let lines = program
-            .and_then(|program| self.saved.get(program))
+            .and_then(|(program, _)| self.saved.get(program))
             .and_then(|chains| chains.get(&format!("{table} {chain}")))
             .with_context(|| format!("no chain {place} of {backend}"))?;
         let index = only(lines.iter(), telling)?;

@@ -4,6 +4,7 @@
 //! evidence, in the order in which that arrives, and reads what a case asks for. It blocks on the
 //! host's answers, so that the loop that drains the ring buffer never does.
 
+mod dialled;
 mod facts;
 mod failures;
 mod filters;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc::Sender;
 use tracer_common::record::Outcome;
 
 use crate::{
-    case::{Case, Coverage, Ending, Endpoint, Fact, Family, LogLine, Observed, Undialled, Worker},
+    case::{Case, Coverage, Ending, Endpoint, Fact, Family, Observed},
     correlate::Ended,
     deaths::Deaths,
     diagnose::diagnose,
@@ -34,9 +35,9 @@ use crate::{
         netns::Namespace,
         table::{BeganListening, EndedListening},
     },
-    nginx::{config::upstreams::Upstreams, error_log},
     verdict::Diagnosis,
 };
+use dialled::{is_upstream, meant, named};
 use facts::Facts;
 use failures::Failures;
 use filters::Filters;
@@ -253,7 +254,9 @@ impl Survey {
                 signal,
             } => self.deaths.signalled(target, signal, sender, at),
             What::OomVictim { pid } => self.deaths.chosen_by_oom(pid, at),
-            What::Dropped { netns, .. } | What::IcmpSent { netns, .. } => {
+            What::Dropped { netns, .. }
+            | What::IcmpSent { netns, .. }
+            | What::NeighbourPacketDropped { netns, .. } => {
                 self.filters.look(&self.host, netns);
             }
             What::Forked { parent, child } => {
@@ -391,50 +394,5 @@ impl Survey {
             diagnosis,
             outcome: ended.outcome,
         })))
-    }
-}
-
-/// Whom nginx meant where it dialled nobody: the upstream block, or the name that was not resolved.
-fn named(line: &LogLine, cause: Undialled) -> Option<String> {
-    match cause {
-        Undialled::NoLiveUpstreams => error_log::group(line),
-        Undialled::Unresolved => error_log::unresolved(line),
-        Undialled::OutOfConnections => None,
-    }
-}
-
-/// A master dials nobody on behalf of clients. Whatever a worker dials over TCP counts; of Unix
-/// sockets those that are configured or that its error log calls an upstream: the C library has
-/// its own (`nscd`, `userdb`, `/dev/log`).
-fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bool {
-    if worker.master_pid == Some(worker.pid) {
-        return false;
-    }
-    let logged = ended
-        .log
-        .as_ref()
-        .is_some_and(|line| line.upstream.is_some());
-    match &ended.attempt.dialled {
-        Some(dialled @ Endpoint::Unix(_)) => {
-            let known = configured.attribute(dialled);
-            logged || known.name.is_some() || known.server.is_some()
-        }
-        Some(Endpoint::Inet(_)) => true,
-        // A filter answered in place of the call: which socket it was for, the line alone tells.
-        None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
-        // Other sockets than those to upstreams fail as well; the line tells.
-        None => {
-            let undialled = matches!(ended.attempt.ending, Ending::Undialled { .. });
-            undialled || logged || ended.log.is_none()
-        }
-    }
-}
-
-/// The server that the error log names: what was meant where nothing was dialled.
-fn meant(line: &LogLine) -> Option<Endpoint> {
-    let address = error_log::upstream_address(line)?;
-    match address.strip_prefix("unix:") {
-        Some(path) => Some(Endpoint::Unix(path.as_bytes().to_vec())),
-        None => address.parse().ok().map(Endpoint::Inet),
     }
 }

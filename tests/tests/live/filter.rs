@@ -12,6 +12,7 @@ mod iptables_ways;
 mod kinds;
 mod moments;
 mod nat;
+mod neighbours;
 mod odd;
 mod places;
 mod shapes;

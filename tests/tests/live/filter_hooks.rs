@@ -320,38 +320,3 @@ fn a_reset_made_on_a_router_of_this_host_names_its_hook() -> Result<()> {
     }
     scene.end().map(drop)
 }
-
-/// Rules that eat ARP or neighbour discovery look like a neighbour that is gone.
-#[test]
-fn a_filter_that_eats_arp_or_neighbour_discovery_is_explained_as_firewall_drop() -> Result<()> {
-    const UPSTREAMS: [(&str, &str); 2] = [("four", "10.1.0.2:17601"), ("six", "[fd01::2]:17601")];
-    const OUT: &str = "table arp lab {\nchain c {\ntype filter hook output priority 0\narp operation request drop\n}\n}\n\
-        table ip6 lab {\nchain c {\ntype filter hook output priority 0\nicmpv6 type nd-neighbor-solicit drop\n}\n}";
-    const IN: &str = "table arp lab {\nchain c {\ntype filter hook input priority 0\narp operation reply drop\n}\n}\n\
-        table ip6 lab {\nchain c {\ntype filter hook input priority 0\nicmpv6 type nd-neighbor-advert drop\n}\n}";
-    let Some(host) = host() else {
-        return Ok(());
-    };
-    for (rules, hook, wait) in [(OUT, "output", "1300ms"), (IN, "input", "1300ms")] {
-        let (here, there) = (Namespace::new()?, Namespace::new()?);
-        here.link(
-            ("wan0", &["10.1.0.1/24", "fd01::1/64"]),
-            &there,
-            ("eth0", &["10.1.0.2/24", "fd01::2/64"]),
-        )?;
-        let _backend = Backend::start(&there, &["tcp", UPSTREAMS[0].1, UPSTREAMS[1].1])?;
-        here.ruleset(rules)?;
-        let config = Config::passing(&UPSTREAMS).connect_timeout(wait);
-        let mut scene = Scene::new(&host, here, &config)?;
-        for (name, _) in UPSTREAMS {
-            let failure = scene.fails(name, &timed_out("firewall-drop"))?;
-            let summary = &failure.verdict.summary;
-            ensure!(
-                summary.contains(&format!("the {hook} hook")),
-                "{failure:#?}"
-            );
-        }
-        scene.end()?;
-    }
-    Ok(())
-}

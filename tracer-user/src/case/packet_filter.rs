@@ -1,7 +1,7 @@
 //! What a packet filter made of a packet of the attempt: the kernel's account of where it was
 //! freed, and the rules that can have done it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +33,13 @@ pub struct Circumstances {
 pub struct Filtering {
     pub netns: Netns,
     pub hook: Hook,
-    /// The packet is an answer to nginx, not nginx's own.
+    /// The packet is an answer to nginx, not nginx's own; of a neighbour's that it tells its
+    /// link-layer address.
     pub answer: bool,
+    /// Whose link-layer address a packet of ARP or neighbour discovery asked for or told; null
+    /// for a TCP segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbour: Option<IpAddr>,
     /// What the question was.
     pub purpose: Purpose,
     /// Rules and policies that can have done what was seen, in evaluation order. Those of which

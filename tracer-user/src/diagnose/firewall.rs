@@ -9,10 +9,11 @@ mod translation;
 
 use crate::case::{Case, Family, Fitting, Hook, Netns};
 use crate::diagnose::finding::Finding;
+use crate::diagnose::neighbours::{self, Starved};
 use crate::diagnose::{addresses, wording};
 use crate::verdict::{Code, Confidence};
 
-use fix::Flow;
+use fix::{Flow, Packets};
 pub(super) use suspects::{Did, Incident, Suspects};
 pub(super) use translation::translator;
 
@@ -30,7 +31,10 @@ pub(super) fn finding(
     let behind = listener.map_or_else(String::new, |listener| {
         format!("; {} is listening", wording::owner(&listener.owners))
     });
-    let summary = format!("{}{behind}", sentence(case, incident, suspects, did));
+    let summary = format!(
+        "{}{behind}",
+        sentence(case, (incident.netns, incident.hook), suspects, did)
+    );
     let finding = Finding::new(code, Confidence::Certain, summary)
         .with(listener, |finding, listener| {
             finding
@@ -46,15 +50,45 @@ pub(super) fn finding(
             incident.hook.is_none() && suspects.fitting.is_empty(),
             |finding| finding.missing("the netfilter hook: the kernel's stack did not tell it"),
         );
-    named(case, incident, suspects, finding)
+    let flow = Flow::of(incident.segment, incident.answer);
+    let place = (incident.netns, incident.hook);
+    named(case, place, suspects, &Packets::Flow(flow), finding)
+}
+
+/// The finding of a packet filter that ate a packet of ARP or neighbour discovery, with what came
+/// of that.
+pub(super) fn starved(
+    case: &Case,
+    starved: &Starved,
+    confidence: Confidence,
+    consequence: &str,
+) -> Finding {
+    let suspects = Suspects::of_neighbour(case, starved);
+    let did = format!(
+        "dropped {}",
+        neighbours::packet(starved.wanted, starved.answer)
+    );
+    let place = (starved.netns, starved.hook);
+    let summary = format!("{}: {consequence}", sentence(case, place, &suspects, &did));
+    let packets = Packets::Neighbour {
+        wanted: starved.wanted,
+        answer: starved.answer,
+    };
+    let finding = Finding::new(Code::FirewallDrop, confidence, summary);
+    named(case, place, &suspects, &packets, finding)
 }
 
 /// Who did what, and where.
-fn sentence(case: &Case, incident: &Incident, suspects: &Suspects, did: &str) -> String {
-    let namespace = wording::namespace(case, incident.netns);
+fn sentence(
+    case: &Case,
+    (netns, hook): (Netns, Option<Hook>),
+    suspects: &Suspects,
+    did: &str,
+) -> String {
+    let namespace = wording::namespace(case, netns);
     let sure = |only: &&Fitting| !only.never_met && suspects.read_in_full();
     match (suspects.only().filter(sure), suspects.fitting.first()) {
-        (Some(only), _) if incident.netns == case.worker.netns => {
+        (Some(only), _) if netns == case.worker.netns => {
             format!("{} {did}", rule::words(only))
         }
         (Some(only), _) => format!("{} {did} in {namespace}", rule::words(only)),
@@ -64,25 +98,30 @@ fn sentence(case: &Case, incident: &Incident, suspects: &Suspects, did: &str) ->
             });
             format!(
                 "netfilter {did} in {} of {namespace}{likeliest}",
-                wording::hook(incident.hook)
+                wording::hook(hook)
             )
         }
     }
 }
 
 /// Names the rule, as far as the suspects allow.
-fn named(case: &Case, incident: &Incident, suspects: &Suspects, finding: Finding) -> Finding {
+fn named(
+    case: &Case,
+    (netns, seen_at): (Netns, Option<Hook>),
+    suspects: &Suspects,
+    packets: &Packets,
+    finding: Finding,
+) -> Finding {
     let Some((best, others)) = suspects.fitting.split_first() else {
         let finding = unnamed(suspects, finding);
-        return with_rules_to_read(case, incident.netns, finding);
+        return packets.with_rules_to_read(case, netns, finding);
     };
     let mut finding = finding;
     if !others.is_empty() || best.never_met || !suspects.read_in_full() {
-        finding.confidence = Confidence::Probable;
+        finding.confidence = finding.confidence.min(Confidence::Probable);
     }
-    finding.rule = rule::rule(suspects, incident.netns);
-    let hook = suspects.hook_of(best).unwrap_or(Hook::Input);
-    let flow = Flow::of(incident.segment, incident.answer);
+    finding.rule = rule::rule(suspects, netns);
+    let hook = suspects.hook_of(best).or(seen_at).unwrap_or(Hook::Input);
     let finding = finding
         .because(reading_of(best))
         .with(managers::of(best), |finding, manager| {
@@ -102,13 +141,13 @@ fn named(case: &Case, incident: &Incident, suspects: &Suspects, finding: Finding
         .when(best.never_met, |finding| {
             finding.missing("a rule that fits and has counted a packet: this one's counter stood at zero after the packet, so others may have stood there then")
         });
-    let steps = fix::steps(case, best, &flow, hook, incident.netns);
+    let steps = fix::steps(case, best, packets, hook, netns);
     let finding = gaps(suspects, finding);
     let finding = steps.into_iter().fold(finding, Finding::fix);
     if others.is_empty() {
         finding
     } else {
-        with_rules_to_read(case, incident.netns, finding)
+        packets.with_rules_to_read(case, netns, finding)
     }
 }
 

@@ -2,28 +2,29 @@
 
 use std::net::IpAddr;
 
-use crate::case::{Case, Fact, Hook, KernelTime, Netns};
+use crate::case::{Case, Circumstances, Fact, Hook, KernelTime, Netns};
 use crate::diagnose::addresses;
 
 /// A dropped packet without which the SYN, or the answer to it, has nowhere to go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Starved {
+pub(super) struct Starved<'c> {
     pub at: KernelTime,
     pub netns: Netns,
     pub hook: Option<Hook>,
     pub wanted: IpAddr,
     pub answer: bool,
+    pub circumstances: &'c Circumstances,
 }
 
 /// The last packet dropped that asked for the link-layer address of the next hop or told it.
-pub(super) fn of_next_hop(case: &Case) -> Option<Starved> {
+pub(super) fn of_next_hop(case: &Case) -> Option<Starved<'_>> {
     let hops = hops(case);
     last(case, |wanted, _| hops.contains(&Some(wanted)))
 }
 
 /// The last packet dropped that asked for the link-layer address of nginx's own address or told
 /// it: whoever answers the SYN needs it.
-pub(super) fn of_nginx(case: &Case) -> Option<Starved> {
+pub(super) fn of_nginx(case: &Case) -> Option<Starved<'_>> {
     let own = case.attempt.local?.ip().to_canonical();
     let hops = hops(case);
     last(case, |wanted, asker| {
@@ -42,6 +43,18 @@ fn hops(case: &Case) -> [Option<IpAddr>; 3] {
     ]
 }
 
+impl Starved<'_> {
+    /// That namespace is known to lie on the way. Elsewhere somebody with the same address may have
+    /// looked for a neighbour with the same address.
+    pub fn is_on_the_way(&self, case: &Case) -> bool {
+        let host = &case.host;
+        self.netns == case.worker.netns
+            || host.far_end == Some(self.netns)
+            || host.tool_netns == Some(self.netns)
+            || host.owners.contains(&self.netns)
+    }
+}
+
 /// What the packet was, in words.
 pub(super) fn packet(wanted: IpAddr, answer: bool) -> String {
     match (wanted, answer) {
@@ -52,26 +65,39 @@ pub(super) fn packet(wanted: IpAddr, answer: bool) -> String {
     }
 }
 
-fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Option<Starved> {
+/// The last one in nginx's own namespace, else the last one on the way, else the last of all.
+fn last(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Option<Starved<'_>> {
+    let all = all(case, is_wanted);
+    let newest = |is_there: &dyn Fn(&Starved) -> bool| {
+        let mut newest_first = all.iter().rev();
+        newest_first.find(|starved| is_there(starved)).copied()
+    };
+    newest(&|starved| starved.netns == case.worker.netns)
+        .or_else(|| newest(&|starved| starved.is_on_the_way(case)))
+        .or_else(|| newest(&|_| true))
+}
+
+fn all(case: &Case, is_wanted: impl Fn(IpAddr, Option<IpAddr>) -> bool) -> Vec<Starved<'_>> {
     case.timeline
         .iter()
-        .rev()
         .filter(|observed| observed.at <= case.attempt.ended)
-        .find_map(|observed| match observed.fact {
+        .filter_map(|observed| match &observed.fact {
             Fact::NeighbourPacketDropped {
                 netns,
                 hook,
                 wanted,
                 asker,
                 answer,
-                ..
-            } if is_wanted(wanted, asker) => Some(Starved {
+                circumstances,
+            } if is_wanted(*wanted, *asker) => Some(Starved {
                 at: observed.at,
-                netns,
-                hook,
-                wanted,
-                answer,
+                netns: *netns,
+                hook: *hook,
+                wanted: *wanted,
+                answer: *answer,
+                circumstances,
             }),
             _ => None,
         })
+        .collect()
 }

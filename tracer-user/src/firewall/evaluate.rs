@@ -50,8 +50,8 @@ use walk::{Chains, Walk};
 /// (`NF_IP_PRI_CONNTRACK`).
 const CONNTRACK: i32 = -200;
 
-/// Runs the packet through every base chain of IP at `hook`: of `ip` or `ip6`, of `inet`, and of
-/// `netdev` at ingress and egress.
+/// Runs the packet through every base chain of its protocol at `hook`: of `ip` or `ip6`, of `inet`
+/// or else of `arp`, and of `netdev` at ingress and egress.
 ///
 /// Chains of the `kinds` asked for are judged; of the others only their effect on marks counts,
 /// as the packet is known to have passed them. With [`ChainKind::Nat`] and without
@@ -69,6 +69,9 @@ pub fn evaluate<'r>(
         Family::Ip6
     };
     let families: &[Family] = match hook {
+        // Ingress chains of the family `inet` let pass what is not IP (`nft_do_chain_inet_ingress`).
+        Hook::Ingress | Hook::Egress if packet.kind.is_arp() => &[Family::Netdev],
+        _ if packet.kind.is_arp() => &[Family::Arp],
         Hook::Ingress => &[Family::Netdev, Family::Inet],
         Hook::Egress => &[Family::Netdev],
         _ => &[ip, Family::Inet],

@@ -116,6 +116,9 @@ impl Rendering {
     fn payload(&self, base: PayloadBase, offset: u32, length: u32) -> Loaded {
         let transport = self.transport.unwrap_or("th");
         let (words, form) = match (base, offset, length) {
+            (PayloadBase::Network, offset, length) if self.family == Family::Arp => {
+                values::arp(offset, length)
+            }
             (PayloadBase::Network, 12, 4) => ("ip saddr".to_owned(), Form::Address),
             (PayloadBase::Network, 16, 4) => ("ip daddr".to_owned(), Form::Address),
             (PayloadBase::Network, 8, 16) => ("ip6 saddr".to_owned(), Form::Address),

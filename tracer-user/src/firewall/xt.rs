@@ -7,13 +7,14 @@ use crate::case::{FilterFamily, Hook};
 use crate::firewall::expression::{Extension, Header};
 use crate::firewall::fields::Fields;
 use crate::firewall::ip_set::IpSets;
-use crate::firewall::packet::{Packet, Side};
+use crate::firewall::packet::{Kind, Packet, Side};
 use crate::firewall::truth::Truth;
 
 mod addresses;
 mod addrtype;
 mod conntrack;
 mod header;
+mod icmp6;
 mod interfaces;
 mod nat;
 mod owner;
@@ -54,7 +55,7 @@ pub fn matches(
         hook,
     };
     let (truth, doubt) = match extension.name.as_str() {
-        "set" => set::matches(extension, packet, sets),
+        "set" if packet.kind == Kind::Segment => set::matches(extension, packet, sets),
         _ => (known(extension, &view).unwrap_or(Truth::Unknown), None),
     };
     match truth {
@@ -91,11 +92,20 @@ fn v6(packet: &Packet, family: FilterFamily) -> bool {
     }
 }
 
-/// What a TCP segment without IP options or extension headers decides; null where the extension,
-/// its revision or its size is not known.
+/// What a packet without IP options or extension headers decides; null where the extension, its
+/// revision or its size is not known.
 fn known(extension: &Extension, view: &View) -> Option<Truth> {
     let fields = Fields(&extension.data);
     let packet = view.packet;
+    if packet.kind != Kind::Segment {
+        match extension.name.as_str() {
+            "icmp6" => return icmp6::message(fields, packet),
+            "tcp" => return Some(Truth::No),
+            // They look at ports, at the length or at groups.
+            "multiport" | "length" | "addrtype" | "pkttype" | "policy" => return None,
+            _ => {}
+        }
+    }
     match (extension.name.as_str(), extension.revision) {
         ("comment", _) => Some(Truth::Yes),
         // They ask for another protocol, or for an extension header.

@@ -134,22 +134,15 @@ impl Host {
             .chain(arrived.map(|(netns, _)| netns))
             .collect();
         for netns in &stations {
-            let was_there = arrived.is_some_and(|(place, _)| place == *netns);
-            if !was_there && self.has_vanished(*netns) {
-                // It had the address once. Nothing is left to read.
-                continue;
-            }
-            let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
-                continue;
-            };
-            let listed = listeners::listening_on(&mut visit, reached.port());
-            if let Some(listed) = gathered.noted("listeners", listed) {
-                self.listeners
-                    .listed(*netns, reached.port(), listed, clock::monotonic());
-            }
-            gathered.others_on_port(&mut visit, reached.port());
-            if may_have_waited(attempt.ending) {
-                gathered.waiting(&mut visit, &self.namespaces, reached.port());
+            let told = gathered.unread.len();
+            self.station(*netns, reached.port(), attempt.ending, &mut gathered);
+            let matters = arrived.is_some_and(|(place, _)| place == *netns)
+                || *netns == worker.netns
+                || gathered.facts.far_end == Some(*netns);
+            if !matters && self.has_vanished(*netns) {
+                // It had the address once. Nothing is left to read, nor was anything of the attempt
+                // seen there.
+                gathered.unread.truncate(told);
             }
         }
         gathered.facts.listeners = self.listeners_about(&stations, reached.port());
@@ -167,6 +160,22 @@ impl Host {
             .listeners
             .ended_on_port(reached.port(), ending(attempt));
         gathered
+    }
+
+    /// Reads who listens, or otherwise holds the port, in a namespace.
+    fn station(&mut self, netns: Netns, port: u16, ending: Ending, gathered: &mut Gathered) {
+        let Some(mut visit) = self.visit(netns, &mut gathered.unread) else {
+            return;
+        };
+        let listed = listeners::listening_on(&mut visit, port);
+        if let Some(listed) = gathered.noted("listeners", listed) {
+            self.listeners
+                .listed(netns, port, listed, clock::monotonic());
+        }
+        gathered.others_on_port(&mut visit, port);
+        if may_have_waited(ending) {
+            gathered.waiting(&mut visit, &self.namespaces, port);
+        }
     }
 
     fn unix(&self, worker: &Worker, path: &[u8], attempt: &Attempt) -> UnixFacts {
@@ -209,8 +218,13 @@ impl Host {
             unread.push(format!("network namespace {netns} is not known"));
             return None;
         };
+        let mut told = |error: String| {
+            if !unread.contains(&error) {
+                unread.push(error);
+            }
+        };
         Visit::to(namespace)
-            .map_err(|error| unread.push(error.to_string()))
+            .map_err(|error| told(error.to_string()))
             .ok()
     }
 }

@@ -90,7 +90,12 @@ const FILTERS: [&str; 26] = [
 ];
 
 /// Functions in which packets of TCP are often freed, known by name from the start.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 16] = [
+    // What the reader of a queue has dropped: which of them remains is up to the compiler.
+    "nf_reinject",
+    "nfqnl_reinject",
+    "nfqnl_recv_verdict",
+    "nfqnl_recv_verdict_batch",
     "veth_xdp_rcv_skb",
     "veth_xdp_rcv",
     "veth_poll",

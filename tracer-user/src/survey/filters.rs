@@ -7,6 +7,7 @@
 mod ends;
 mod incidents;
 mod kept;
+mod neighbour;
 mod packet;
 mod presumption;
 mod reading;
@@ -16,7 +17,7 @@ mod wording;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -59,6 +60,7 @@ struct Question<'p> {
     netns: Netns,
     hook: Hook,
     answer: bool,
+    neighbour: Option<IpAddr>,
     purpose: Purpose,
     kinds: &'p [ChainKind],
     /// What the packet can have been: the likeliest first, those of a group alike.
@@ -104,12 +106,12 @@ impl Filters {
         let hooks = incident.hook.map_or(HOOKS.to_vec(), |hook| vec![hook]);
         let mut told = Vec::new();
         for hook in &hooks {
-            let known = packet::at_hook(host, worker, ended, incident, *hook);
-            let packets = packet::guesses(known);
+            let packets = packet::at_hook(host, worker, ended, incident, *hook);
             let question = Question {
                 netns: incident.netns,
                 hook: *hook,
                 answer: incident.answer,
+                neighbour: incident.packet.neighbour(),
                 purpose: Purpose::Stopped,
                 kinds: &ALL_KINDS,
                 packets: &packets,

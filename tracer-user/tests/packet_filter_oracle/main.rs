@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{SockaddrStorage, bind, connect};
 use whyrefused::case::{Action, Hook};
-use whyrefused::firewall::packet::{Conntrack, Owner, Side, State};
+use whyrefused::firewall::packet::{Conntrack, Kind, Owner, Side, State};
 use whyrefused::firewall::ruleset::ChainKind;
 use whyrefused::firewall::trial::End;
 use whyrefused::firewall::{Packet, Ruleset, evaluate};
@@ -413,6 +413,7 @@ fn packet(attempt: Attempt, account: &Account, answer: bool, text: &str) -> Pack
         State::New
     };
     Packet {
+        kind: Kind::Segment,
         from,
         to,
         from_local: Some(true),

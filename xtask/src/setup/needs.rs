@@ -21,10 +21,11 @@ const PACKAGED_LLVM: u32 = 22;
 
 /// The programs that the tests run. An nginx that is there is left as it is: a module package
 /// would change its configuration, and it may serve.
-const TEST_PROGRAMS: [(&str, &[&str]); 12] = [
+const TEST_PROGRAMS: [(&str, &[&str]); 13] = [
     ("nginx", &["nginx-light", "libnginx-mod-stream"]),
     ("iptables", &["iptables"]),
     ("ip6tables", &["iptables"]),
+    ("arptables-legacy", &["arptables"]),
     ("ipset", &["ipset"]),
     ("nft", &["nftables"]),
     ("ip", &["iproute2"]),

@@ -1,8 +1,12 @@
 //! Every kind of rejection, the policy of a chain, and a queue that nobody reads.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use whyrefused_tests::backend::Backend;
+use whyrefused_tests::namespace::Namespace;
+use whyrefused_tests::nginx::Config;
+use whyrefused_tests::queue_reader::QueueReader;
 use whyrefused_tests::ruleset::{iptables, nft};
-use whyrefused_tests::scene::{Case, refused, reported, timed_out};
+use whyrefused_tests::scene::{Case, Scene, refused, reported, timed_out};
 
 use super::{
     ANSWERED_LATE, ONCE_REPEATED, blocked_here, both, four, host_with, host_with_nft, six,
@@ -161,6 +165,80 @@ COMMIT
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn a_queue_of_iptables_that_nobody_reads_is_named_with_what_helps() -> Result<()> {
+    for (program, port) in [
+        ("iptables-nft", 26170),
+        ("iptables-legacy", 26173),
+        ("ip6tables-nft", 26176),
+        ("ip6tables-legacy", 26179),
+    ] {
+        let Some(host) = host_with(&[(program, "iptables")]) else {
+            return Ok(());
+        };
+        let address = match program.starts_with("ip6") {
+            true => format!("[::1]:{port}"),
+            false => format!("127.0.0.1:{port}"),
+        };
+        let here = Namespace::new()?;
+        let _backend = Backend::listen(&here, &address)?;
+        here.restore(
+            program,
+            &format!(
+                "*filter
+-A INPUT -p tcp -m tcp --dport {} -j NFQUEUE --queue-num 2
+-A INPUT -p tcp -m tcp --dport {port} -j NFQUEUE --queue-num 3
+COMMIT
+",
+                port + 1
+            ),
+        )?;
+        let config = Config::passing(&[("app", &address)]).connect_timeout(ONCE_REPEATED);
+        let mut scene = Scene::new(&host, here, &config)?;
+        let failure = scene.fails("app", &timed_out("firewall-drop"))?;
+        let rule = failure.rule.as_ref().context("no rule")?;
+        let fixes = failure.verdict.fix.join("\n");
+        ensure!(
+            rule.action == "queue to 3" && rule.text.contains("--queue-num 3"),
+            "{failure:#?}"
+        );
+        ensure!(
+            fixes.contains("start the program that reads queue 3")
+                && fixes.contains("--queue-bypass"),
+            "{failure:#?}"
+        );
+        scene.end()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_queue_whose_reader_drops_is_named() -> Result<()> {
+    const RULES: &str = "*filter
+-A INPUT -p tcp -m tcp --dport 26191 -j NFQUEUE --queue-num 8
+-A INPUT -p tcp -m tcp --dport 26190 -j NFQUEUE --queue-num 9
+COMMIT
+";
+    const APP: &str = "127.0.0.1:26190";
+    let Some(host) = host_with(&[("iptables-nft", "iptables")]) else {
+        return Ok(());
+    };
+    let here = Namespace::new()?;
+    let _backend = Backend::listen(&here, APP)?;
+    here.restore("iptables-nft", RULES)?;
+    let _reader = QueueReader::start(&here, 9)?;
+    let config = Config::passing(&[("app", APP)]).connect_timeout(ONCE_REPEATED);
+    let mut scene = Scene::new(&host, here, &config)?;
+    let failure = scene.fails("app", &timed_out("firewall-drop"))?;
+    let rule = failure.rule.as_ref().context("no rule")?;
+    ensure!(rule.action == "queue to 9", "{failure:#?}");
+    ensure!(
+        failure.verdict.summary.contains("which had it dropped"),
+        "{failure:#?}"
+    );
+    scene.end().map(drop)
 }
 
 #[test]

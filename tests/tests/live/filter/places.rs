@@ -4,11 +4,10 @@
 use anyhow::Result;
 use whyrefused_tests::backend::Backend;
 use whyrefused_tests::namespace::Namespace;
-use whyrefused_tests::process::run;
 use whyrefused_tests::ruleset::{Culprit, nft};
 use whyrefused_tests::scene::{Case, case, refused, reported, timed_out};
 
-use super::{ONCE_REPEATED, blocked, host_with, host_with_nft, listeners};
+use super::{ONCE_REPEATED, blocked, host_with_nft, listeners};
 
 /// nginx's namespace, a router and the backend's namespace.
 struct Road {
@@ -307,26 +306,4 @@ link set br0 up")?;
         ONCE_REPEATED,
         &cases,
     )
-}
-
-#[test]
-fn a_rule_of_arptables_that_drops_the_next_hops_answer_is_no_dead_neighbour() -> Result<()> {
-    let Some(host) = host_with(&[("arptables", "iptables")]) else {
-        return Ok(());
-    };
-    let (here, there) = (Namespace::new()?, Namespace::new()?);
-    here.link(
-        ("eth0", &["10.75.0.1/24", "fd75::1/64"]),
-        &there,
-        ("eth0", &["10.75.0.2/24", "fd75::2/64"]),
-    )?;
-    for rule in [
-        "-A INPUT -s 10.75.0.9 -j DROP",
-        "-A INPUT -s 10.75.0.2 -j DROP",
-    ] {
-        run(here.command("arptables").args(rule.split(' ')))?;
-    }
-    let cases = [case("app", "10.75.0.2:26740", timed_out("firewall-drop"))];
-    let _backend = listeners(&there, &cases, "[fd75::2]:26749")?;
-    blocked(&host, here, &[], "[fd75::2]:26749", ONCE_REPEATED, &cases)
 }

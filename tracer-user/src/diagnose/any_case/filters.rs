@@ -1,11 +1,15 @@
 //! Any readings of packet filters.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
 use super::facts::any_netns;
 use crate::case::*;
+
+const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 1, 2));
 
 pub(super) fn any_filtering() -> BoxedStrategy<Filtering> {
     let place = (any_netns(), any_hook(), any::<bool>());
@@ -24,6 +28,7 @@ pub(super) fn any_filtering() -> BoxedStrategy<Filtering> {
                 netns,
                 hook,
                 answer,
+                neighbour: changed.then_some(NEIGHBOUR),
                 purpose,
                 fitting,
                 doubts,

@@ -1,8 +1,9 @@
 //! The commands that let one flow pass a rule, the narrowest first.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::case::{Action, Backend, Case, Fitting, Hook, Netns, Segment};
+use crate::diagnose::finding::Finding;
 use crate::diagnose::firewall::managers;
 use crate::diagnose::firewall::rule::{family_name, is_policy, program};
 use crate::diagnose::wording::{self, shell_word};
@@ -66,20 +67,90 @@ impl Flow {
     }
 }
 
-/// What lets `flow` pass the rule, the rule's manager first.
+/// What is to pass a rule.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Packets {
+    /// Those of nginx's connection.
+    Flow(Flow),
+    /// Those that ask for a neighbour's link-layer address, or tell it.
+    Neighbour { wanted: IpAddr, answer: bool },
+}
+
+impl Packets {
+    /// Both ends are on one machine, whose chains see the answers as well.
+    fn both_ways(&self) -> Option<[Flow; 2]> {
+        match self {
+            Self::Flow(flow) if flow.stays_here() => Some([*flow, flow.back()]),
+            _ => None,
+        }
+    }
+
+    fn nft(&self) -> String {
+        match self {
+            Self::Flow(flow) => flow.nft(),
+            Self::Neighbour { wanted, answer } => match (wanted, answer) {
+                (IpAddr::V4(_), false) => format!("arp operation request arp daddr ip {wanted}"),
+                (IpAddr::V4(_), true) => format!("arp operation reply arp saddr ip {wanted}"),
+                (IpAddr::V6(_), false) => "icmpv6 type nd-neighbor-solicit".to_owned(),
+                (IpAddr::V6(_), true) => "icmpv6 type nd-neighbor-advert".to_owned(),
+            },
+        }
+    }
+
+    fn iptables(&self) -> String {
+        match self {
+            Self::Flow(flow) => flow.iptables(),
+            Self::Neighbour { wanted, answer } => match (wanted, answer) {
+                (IpAddr::V4(_), false) => format!("--opcode Request -d {wanted}"),
+                (IpAddr::V4(_), true) => format!("--opcode Reply -s {wanted}"),
+                (IpAddr::V6(_), false) => {
+                    "-p ipv6-icmp --icmpv6-type neighbour-solicitation".to_owned()
+                }
+                (IpAddr::V6(_), true) => {
+                    "-p ipv6-icmp --icmpv6-type neighbour-advertisement".to_owned()
+                }
+            },
+        }
+    }
+
+    /// How to list the rules that they can have met.
+    pub fn with_rules_to_read(&self, case: &Case, netns: Netns, finding: Finding) -> Finding {
+        let commands = match self {
+            Self::Flow(_) => return super::with_rules_to_read(case, netns, finding),
+            Self::Neighbour { wanted, .. } if wanted.is_ipv4() => [
+                "nft -a list ruleset",
+                "arptables-legacy -L -n -v --line-numbers",
+                "ebtables-legacy -L --Lc",
+            ],
+            Self::Neighbour { .. } => [
+                "nft -a list ruleset",
+                "ip6tables-save -c",
+                "ip6tables-legacy-save -c",
+            ],
+        };
+        commands.into_iter().fold(finding, |finding, command| {
+            finding.fix(wording::in_namespace(case, netns, command))
+        })
+    }
+}
+
+/// What lets `packets` pass the rule, the rule's manager first.
 pub(super) fn steps(
     case: &Case,
     fitting: &Fitting,
-    flow: &Flow,
+    packets: &Packets,
     hook: Hook,
     netns: Netns,
 ) -> Vec<String> {
-    let managed = managers::of(fitting)
-        .map(|manager| manager.fix(case, netns, fitting, flow, hook))
-        .unwrap_or_default();
+    let managed = match packets {
+        Packets::Flow(flow) => managers::of(fitting)
+            .map(|manager| manager.fix(case, netns, fitting, flow, hook))
+            .unwrap_or_default(),
+        Packets::Neighbour { .. } => Vec::new(),
+    };
     let direct = match fitting.backend {
-        Backend::Nft => nft(fitting, flow),
-        Backend::IptablesNft | Backend::IptablesLegacy => iptables(case, fitting, flow),
+        Backend::Nft => nft(fitting, packets),
+        Backend::IptablesNft | Backend::IptablesLegacy => iptables(case, fitting, packets),
     };
     let direct = direct
         .into_iter()
@@ -91,7 +162,7 @@ pub(super) fn steps(
         .collect()
 }
 
-fn nft(fitting: &Fitting, flow: &Flow) -> Vec<String> {
+fn nft(fitting: &Fitting, packets: &Packets) -> Vec<String> {
     let chain = format!(
         "{} {} {}",
         family_name(fitting.family),
@@ -102,17 +173,18 @@ fn nft(fitting: &Fitting, flow: &Flow) -> Vec<String> {
         Some(handle) => vec![
             format!(
                 "nft insert rule {chain} handle {handle} {} accept",
-                flow.nft()
+                packets.nft()
             ),
             format!("nft delete rule {chain} handle {handle}"),
         ],
         None => {
-            let accept = |flow: Flow| format!("add rule {chain} {} accept", flow.nft());
-            let both = format!("{}; {}", accept(*flow), accept(flow.back()));
+            let accept = |matches: String| format!("add rule {chain} {matches} accept");
             vec![
-                match flow.stays_here() {
-                    true => format!("nft '{both}'"),
-                    false => format!("nft {}", accept(*flow)),
+                match packets.both_ways() {
+                    Some([there, back]) => {
+                        format!("nft '{}; {}'", accept(there.nft()), accept(back.nft()))
+                    }
+                    None => format!("nft {}", accept(packets.nft())),
                 },
                 format!("nft 'chain {chain} {{ policy accept; }}'"),
             ]
@@ -120,7 +192,7 @@ fn nft(fitting: &Fitting, flow: &Flow) -> Vec<String> {
     }
 }
 
-fn iptables(case: &Case, fitting: &Fitting, flow: &Flow) -> Vec<String> {
+fn iptables(case: &Case, fitting: &Fitting, packets: &Packets) -> Vec<String> {
     let variant = match fitting.backend {
         backend if case.host.iptables == Some(backend) => "",
         Backend::IptablesLegacy => "-legacy",
@@ -134,23 +206,24 @@ fn iptables(case: &Case, fitting: &Fitting, flow: &Flow) -> Vec<String> {
     let chain = shell_word(&fitting.chain);
     match fitting.position.filter(|_| !is_policy(fitting)) {
         Some(position) => vec![
-            format!("{tool} -I {chain} {position} {} -j ACCEPT", flow.iptables()),
+            format!(
+                "{tool} -I {chain} {position} {} -j ACCEPT",
+                packets.iptables()
+            ),
             format!("{tool} -D {chain} {position}"),
         ],
         None => {
-            let accept = |flow: Flow| format!("{tool} -A {chain} {} -j ACCEPT", flow.iptables());
-            let mut steps = vec![match flow.from.ip() == flow.to.ip() {
+            let accept = |matches: String| format!("{tool} -A {chain} {matches} -j ACCEPT");
+            let mut steps = match packets.both_ways() {
                 // `--ports` is either end's.
-                true => format!(
-                    "{tool} -A {chain} -p tcp -s {ip} -d {ip} -m multiport --ports {} -j ACCEPT",
+                Some([flow, _]) if flow.from.ip() == flow.to.ip() => vec![accept(format!(
+                    "-p tcp -s {ip} -d {ip} -m multiport --ports {}",
                     flow.service().port(),
                     ip = flow.to.ip(),
-                ),
-                false => accept(*flow),
-            }];
-            if flow.stays_here() && flow.from.ip() != flow.to.ip() {
-                steps.push(accept(flow.back()));
-            }
+                ))],
+                Some(both) => both.map(|flow| accept(flow.iptables())).into(),
+                None => vec![accept(packets.iptables())],
+            };
             steps.push(format!("{tool} -P {chain} ACCEPT"));
             steps
         }

@@ -5,6 +5,7 @@ use crate::case::{
     Purpose, Segment,
 };
 use crate::diagnose::icmp;
+use crate::diagnose::neighbours::Starved;
 
 /// What netfilter did to one packet, as the kernel's evidence tells it.
 #[derive(Debug, Clone, Copy)]
@@ -51,17 +52,38 @@ impl<'c> Suspects<'c> {
 
     /// Those of an incident whose rules answer `wanted`, whatever their action.
     pub fn that(case: &'c Case, incident: &Incident, wanted: impl Fn(&Fitting) -> bool) -> Self {
-        let readings: Vec<&Filtering> = case
-            .host
-            .filterings
-            .iter()
-            .filter(|filtering| is_about(filtering, incident))
-            .collect();
+        let is_about = |filtering: &Filtering| {
+            filtering.neighbour.is_none()
+                && is_at(filtering, incident.netns, incident.hook, incident.answer)
+        };
+        Self::left(case, is_about, wanted, incident.circumstances)
+    }
+
+    /// Those of a packet that was to find a neighbour.
+    pub fn of_neighbour(case: &'c Case, starved: &Starved) -> Self {
+        let is_about = |filtering: &Filtering| {
+            filtering.neighbour == Some(starved.wanted)
+                && is_at(filtering, starved.netns, starved.hook, starved.answer)
+        };
+        // What rejects sends nothing back to ARP or neighbour discovery, and drops; what queues
+        // frees the packet elsewhere.
+        let stops = |fitting: &Fitting| !matches!(fitting.action, Action::Queue { .. });
+        Self::left(case, is_about, stops, Some(starved.circumstances))
+    }
+
+    fn left(
+        case: &'c Case,
+        is_about: impl Fn(&Filtering) -> bool,
+        wanted: impl Fn(&Fitting) -> bool,
+        circumstances: Option<&Circumstances>,
+    ) -> Self {
+        let filterings = case.host.filterings.iter();
+        let readings: Vec<&Filtering> = filterings.filter(|told| is_about(told)).collect();
         let mut fitting: Vec<&Fitting> = readings
             .iter()
             .flat_map(|filtering| &filtering.fitting)
             .filter(|fitting| wanted(fitting))
-            .filter(|fitting| ran(fitting, incident.circumstances))
+            .filter(|fitting| ran(fitting, circumstances))
             .collect();
         keep_unless_none(&mut fitting, |fitting| !fitting.never_met);
         by_counters(&mut fitting);
@@ -104,11 +126,11 @@ impl<'c> Suspects<'c> {
     }
 }
 
-fn is_about(filtering: &Filtering, incident: &Incident) -> bool {
+fn is_at(filtering: &Filtering, netns: Netns, hook: Option<Hook>, answer: bool) -> bool {
     filtering.purpose == Purpose::Stopped
-        && filtering.netns == incident.netns
-        && filtering.answer == incident.answer
-        && incident.hook.is_none_or(|hook| hook == filtering.hook)
+        && filtering.netns == netns
+        && filtering.answer == answer
+        && hook.is_none_or(|hook| hook == filtering.hook)
 }
 
 /// Whether a rule that does this can have done that.

@@ -57,6 +57,7 @@ fn filtering(fitting: Vec<Fitting>) -> Filtering {
         netns: OWN,
         hook: Hook::Input,
         answer: false,
+        neighbour: None,
         purpose: Purpose::Stopped,
         fitting,
         doubts: Vec::new(),

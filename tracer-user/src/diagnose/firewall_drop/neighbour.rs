@@ -5,7 +5,7 @@ use crate::case::Case;
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::finding::Finding;
 use crate::diagnose::neighbours::{self, Starved};
-use crate::diagnose::{addresses, evidence, neighbour_unreachable, wording};
+use crate::diagnose::{addresses, evidence, firewall, neighbour_unreachable, wording};
 use crate::verdict::{Code, Confidence};
 
 /// A neighbour was not found, and this host's own filter had dropped what was to find it.
@@ -62,46 +62,33 @@ fn confidence(case: &Case, starved: Starved) -> Confidence {
 }
 
 fn finding(case: &Case, starved: Starved, confidence: Confidence, consequence: &str) -> Finding {
-    let own = |command: &str| wording::in_namespace(case, starved.netns, command);
-    let finding = Finding::new(
-        Code::FirewallDrop,
-        confidence,
-        format!(
-            "a packet filter dropped {} in {} of {}: {consequence}",
-            neighbours::packet(starved.wanted, starved.answer),
-            wording::hook(starved.hook),
-            wording::namespace(case, starved.netns)
-        ),
-    )
-    .relies_on(&[Observation::PacketDrop])
-    .when(starved.answer, |finding| {
-        finding.because(format!(
-            "{} is there: it answered, and its answer was dropped",
-            starved.wanted
-        ))
-    })
-    .when(!starved.answer, |finding| {
-        finding.missing(format!(
-            "whether {} would answer: the question did not reach it",
-            starved.wanted
-        ))
-    })
-    .rule_out(
-        Code::NeighbourUnreachable,
-        "the neighbour's silence is this host's own doing",
-    )
-    .rule_out(Code::NoAnswer, "the packet was dropped on this host")
-    .missing("which rule or policy it was: the evidence names the hook, not the rule")
-    .fix(own("nft -a list ruleset"));
-    if starved.wanted.is_ipv4() {
-        finding
-            .fix(own("arptables-legacy -L -n -v --line-numbers"))
-            .fix(own("ebtables-legacy -L --Lc"))
-    } else {
-        finding
-            .fix(own("ip6tables-save -c"))
-            .fix(own("ip6tables-legacy-save -c"))
-    }
+    let on_the_way = starved.is_on_the_way(case);
+    let confidence = match on_the_way {
+        true => confidence,
+        false => confidence.min(Confidence::Probable),
+    };
+    firewall::starved(case, &starved, confidence, consequence)
+        .when(!on_the_way, |finding| {
+            finding.missing("whether that namespace lies on the way: the addresses are the same, and may be in use elsewhere as well")
+        })
+        .relies_on(&[Observation::PacketDrop])
+        .when(starved.answer, |finding| {
+            finding.because(format!(
+                "{} is there: it answered, and its answer was dropped",
+                starved.wanted
+            ))
+        })
+        .when(!starved.answer, |finding| {
+            finding.missing(format!(
+                "whether {} would answer: the question did not reach it",
+                starved.wanted
+            ))
+        })
+        .rule_out(
+            Code::NeighbourUnreachable,
+            "the neighbour's silence is this host's own doing",
+        )
+        .rule_out(Code::NoAnswer, "the packet was dropped on this host")
 }
 
 #[cfg(test)]
@@ -152,5 +139,99 @@ mod tests {
             observed(1_000_000, Fact::Retransmitted { error: Some(0) }),
         ];
         assert_eq!(diagnose(&case).verdict.code, Code::NoAnswer);
+    }
+
+    fn filtering(neighbour: Option<&str>, position: u32) -> Filtering {
+        let fitting = Fitting {
+            backend: Backend::Nft,
+            family: FilterFamily::Arp,
+            table: "lab".to_owned(),
+            chain: "c".to_owned(),
+            base_chain: "c".to_owned(),
+            handle: Some(position.into()),
+            position: Some(position),
+            action: Action::Drop,
+            text: "arp operation request drop".to_owned(),
+            comment: None,
+            certain: true,
+            counted: None,
+            never_met: false,
+            leads_to: Vec::new(),
+        };
+        Filtering {
+            netns: OWN,
+            hook: Hook::Output,
+            answer: false,
+            neighbour: neighbour.map(|address| address.parse().expect("an address")),
+            purpose: Purpose::Stopped,
+            fitting: vec![fitting],
+            doubts: Vec::new(),
+            changed: false,
+            unread: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_rule_is_that_of_the_packet_and_not_one_for_nginx_s_own() {
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        case.timeline = vec![
+            observed(30, arp_drop("10.99.1.2", false)),
+            observed(1_000_000, SYN_WAITS),
+        ];
+        case.host.filterings = vec![
+            filtering(None, 4),
+            filtering(Some("10.99.1.77"), 5),
+            filtering(Some("10.99.1.2"), 6),
+        ];
+        let diagnosis = diagnose(&case);
+        let rule = diagnosis.rule.expect("a rule");
+        assert_eq!((rule.handle, rule.alternatives.len()), (Some(6), 0));
+        let fix = &diagnosis.verdict.fix;
+        assert!(fix[0].ends_with(
+            "nft insert rule arp lab c handle 6 arp operation request arp daddr ip 10.99.1.2 accept"
+        ));
+        case.host.filterings.pop();
+        assert_eq!(diagnose(&case).rule, None);
+    }
+
+    #[test]
+    fn nginx_s_own_namespace_comes_first_and_a_stranger_s_is_not_certain() {
+        let elsewhere = |wanted| match arp_drop(wanted, false) {
+            Fact::NeighbourPacketDropped {
+                hook,
+                wanted,
+                asker,
+                answer,
+                circumstances,
+                ..
+            } => Fact::NeighbourPacketDropped {
+                netns: OTHER,
+                hook,
+                wanted,
+                asker,
+                answer,
+                circumstances,
+            },
+            other => other,
+        };
+        let mut case = silent("10.99.1.2:9101", 2000);
+        case.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        case.timeline = vec![
+            observed(30, arp_drop("10.99.1.2", false)),
+            observed(40, elsewhere("10.99.1.2")),
+            observed(1_000_000, SYN_WAITS),
+        ];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(verdict.confidence, Confidence::Certain);
+        assert!(verdict.summary.contains("nginx's network namespace"));
+        case.timeline.remove(0);
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::FirewallDrop, Confidence::Probable)
+        );
+        case.host.far_end = Some(OTHER);
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Certain);
     }
 }

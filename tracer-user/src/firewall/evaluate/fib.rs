@@ -1,7 +1,7 @@
 //! What routing says of the packet's addresses (`nft_fib4_eval_type`, `nft_fib6_eval_type`).
 
 use crate::case::Hook;
-use crate::firewall::packet::Side;
+use crate::firewall::packet::{Kind, Side};
 
 use super::load::Loaded;
 use super::scene::{Scene, is_loopback};
@@ -18,7 +18,8 @@ const RTN_LOCAL: u32 = 2;
 /// The type of an address where it follows from the hook; all else is in routing tables, which
 /// are not read here.
 pub fn fib(scene: &Scene, result: u32, flags: u32) -> Loaded {
-    if result != RESULT_ADDRTYPE {
+    // Neighbour discovery is sent to groups as well.
+    if result != RESULT_ADDRTYPE || scene.packet.kind != Kind::Segment {
         return Loaded::perhaps(16);
     }
     // With an interface the type is that on this interface.

@@ -1,7 +1,7 @@
 //! What the kernel keeps about the packet (`nft_meta_get_eval`).
 
 use crate::case::{FilterFamily as Family, Hook};
-use crate::firewall::packet::{Owner, Side};
+use crate::firewall::packet::{Kind, Owner, Side};
 
 use super::carried::Carried;
 use super::load::Loaded;
@@ -34,7 +34,7 @@ const TIME_DAY: u32 = 31;
 const TIME_HOUR: u32 = 32;
 
 const IFNAMSIZ: usize = 16;
-const TCP: u8 = 6;
+const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 const ARPHRD_LOOPBACK: u16 = 772;
@@ -43,10 +43,14 @@ const PACKET_HOST: u8 = 0;
 pub fn meta(scene: &Scene, carried: &Carried, key: u32) -> Loaded {
     let packet = &scene.packet;
     match key {
+        PROTOCOL if packet.kind.is_arp() => Loaded::value(&ETH_P_ARP.to_be_bytes()),
         PROTOCOL if scene.is_ipv4() => Loaded::value(&ETH_P_IP.to_be_bytes()),
         PROTOCOL => Loaded::value(&ETH_P_IPV6.to_be_bytes()),
         NFPROTO => Loaded::value(&[nfproto(scene)]),
-        L4PROTO => Loaded::value(&[TCP]),
+        L4PROTO => match packet.kind.protocol() {
+            Some(protocol) => Loaded::value(&[protocol]),
+            None => Loaded::fails(),
+        },
         MARK => Loaded::bytes(carried.mark.0.to_vec()),
         IIF => index(&packet.input),
         OIF => index(&packet.output),
@@ -92,12 +96,14 @@ pub fn key_name(key: u32) -> &'static str {
 /// packet's (`nft_do_chain_inet_ingress`).
 fn nfproto(scene: &Scene) -> u8 {
     const NFPROTO_IPV4: u8 = 2;
+    const NFPROTO_ARP: u8 = 3;
     const NFPROTO_NETDEV: u8 = 5;
     const NFPROTO_BRIDGE: u8 = 7;
     const NFPROTO_IPV6: u8 = 10;
     match scene.family {
         Family::Netdev => NFPROTO_NETDEV,
         Family::Bridge => NFPROTO_BRIDGE,
+        Family::Arp => NFPROTO_ARP,
         _ if scene.is_ipv4() => NFPROTO_IPV4,
         _ => NFPROTO_IPV6,
     }
@@ -150,6 +156,8 @@ fn packet_type(scene: &Scene) -> Loaded {
     match scene.hook {
         Hook::Ingress | Hook::Egress => Loaded::unknown(1),
         _ if scene.family == Family::Bridge => Loaded::unknown(1),
+        // Those of ARP and neighbour discovery are sent to all, to a group or to one.
+        _ if scene.packet.kind != Kind::Segment => Loaded::unknown(1),
         _ => Loaded::value(&[PACKET_HOST]),
     }
 }

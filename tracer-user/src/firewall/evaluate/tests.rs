@@ -3,4 +3,5 @@
 
 mod any;
 mod example;
+mod neighbours;
 mod ways;

@@ -2,7 +2,7 @@
 
 use crate::case::{Circumstances, Hook, Segment};
 
-use super::{Conntrack, Owner, Packet, Side, State};
+use super::{Conntrack, Kind, Owner, Packet, Side, State};
 
 /// What is known of a packet besides its headers.
 #[derive(Clone, Copy)]
@@ -32,6 +32,7 @@ impl Packet {
         let by_loopback = [&input, &output].into_iter().any(is_loopback);
         let told = seen.circumstances;
         Self {
+            kind: Kind::Segment,
             from: segment.from,
             to: segment.to,
             from_local: (hook == Hook::Output || by_loopback).then_some(true),

@@ -25,6 +25,23 @@ pub enum Form {
     Bytes,
 }
 
+/// A field of ARP for IPv4 over Ethernet, as it goes before its value.
+pub fn arp(offset: u32, length: u32) -> (String, Form) {
+    let (words, form) = match (offset, length) {
+        (0, 2) => ("htype", Form::Number),
+        (4, 1) => ("hlen", Form::Number),
+        (5, 1) => ("plen", Form::Number),
+        (6, 2) => ("operation", Form::Number),
+        (14, 4) => ("saddr ip", Form::Address),
+        (24, 4) => ("daddr ip", Form::Address),
+        _ => {
+            let (offset, length) = (u64::from(offset) * 8, u64::from(length) * 8);
+            return (format!("@nh,{offset},{length}"), Form::Bytes);
+        }
+    };
+    (format!("arp {words}"), form)
+}
+
 impl Form {
     pub fn write(self, data: &[u8]) -> String {
         match (self, data) {

@@ -6,8 +6,6 @@ use crate::firewall::expression::Header;
 use crate::firewall::packet::{Packet, Side};
 use crate::firewall::truth::Truth;
 
-const TCP: u8 = 6;
-
 pub fn holds(header: &Header, packet: &Packet) -> Truth {
     let ends = [
         (&header.source, packet.from, header.not_source),
@@ -27,7 +25,7 @@ pub fn holds(header: &Header, packet: &Packet) -> Truth {
     });
     let protocol = header
         .protocol
-        .is_none_or(|number| (number == TCP) != header.not_protocol);
+        .is_none_or(|number| (Some(number) == packet.kind.protocol()) != header.not_protocol);
     // A segment that opens a connection is no fragment.
     let fragment = header.fragments == header.not_fragments;
     ends.chain(sides)

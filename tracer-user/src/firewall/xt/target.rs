@@ -134,6 +134,7 @@ fn synproxy(view: &View) -> TargetEffect {
     const FIN_SYN_RST: u8 = 0x07;
     const SYN: u8 = 0x02;
     const ACK: u8 = 0x10;
+    // Of what is no segment there are no flags.
     let flags = view.packet.flags;
     let opens = flags & (FIN_SYN_RST | ACK) == SYN;
     let confirms = flags & (FIN_SYN_RST | ACK) == ACK;

@@ -5,10 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::case::{Action, Icmp};
 use crate::firewall::ip_set::{IpSet, Member, Range};
-use crate::firewall::packet::{Conntrack, Owner, State};
+use crate::firewall::packet::{Conntrack, Kind, Owner, State};
 
 fn packet(from: &str, to: &str) -> Packet {
     Packet {
+        kind: Kind::Segment,
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
         from_local: None,

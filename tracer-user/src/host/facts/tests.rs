@@ -241,3 +241,34 @@ fn a_vanished_namespace_and_worker_are_told_in_words() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_namespace_that_vanished_matters_where_the_attempt_was_seen_there() {
+    if !root_or_skip() {
+        return;
+    }
+    let (own, gone) = (Sandbox::new(), Sandbox::new());
+    let (holder, of_gone) = (own.hold(), gone.hold());
+    gone.ip("link add s0 type veth peer name s1");
+    gone.ip("link set s1 up");
+    gone.ip("link set s0 up");
+    gone.ip("addr add 10.9.0.2/24 dev s0");
+    let (mut host, _) = Host::read(Duration::from_secs(10)).unwrap();
+    let netns = gone.inode();
+    assert_eq!(
+        host.owners("10.9.0.2".parse().unwrap(), own.inode()),
+        [netns]
+    );
+    drop((of_gone, gone));
+    let worker = worker(holder.pid(), own.inode());
+    let attempt = attempt("10.9.0.2:9101", REFUSED);
+    let gathered = host.facts(&worker, &attempt, None);
+    assert_eq!(gathered.facts.owners, [netns]);
+    assert!(gathered.unread.is_empty(), "{:?}", gathered.unread);
+    let target = "10.9.0.2:9101".parse().unwrap();
+    let gathered = host.facts(&worker, &attempt, Some((netns, target)));
+    assert_eq!(
+        gathered.unread,
+        [format!("network namespace {netns} is gone")]
+    );
+}

@@ -1,5 +1,7 @@
 //! What a packet filter was seen to do to an attempt's packets.
 
+use std::net::IpAddr;
+
 use crate::{
     case::{Circumstances, Fact, Hook, KernelTime, Netns, Segment},
     correlate::Ended,
@@ -8,13 +10,34 @@ use crate::{
 /// Places at which one attempt's packets are looked at.
 const MOST: usize = 4;
 
+/// What was stopped, as far as the kernel's record tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    Segment(Segment),
+    /// A packet of ARP or neighbour discovery.
+    Neighbour {
+        wanted: IpAddr,
+        asker: Option<IpAddr>,
+    },
+}
+
+impl Stopped {
+    /// Whose link-layer address it was about.
+    pub fn neighbour(self) -> Option<IpAddr> {
+        match self {
+            Self::Neighbour { wanted, .. } => Some(wanted),
+            Self::Segment(_) => None,
+        }
+    }
+}
+
 /// A packet that was stopped, and those like it.
 #[derive(Debug, Clone)]
 pub struct Incident<'e> {
     pub netns: Netns,
     pub hook: Option<Hook>,
     pub answer: bool,
-    pub segment: Segment,
+    pub packet: Stopped,
     pub circumstances: Option<&'e Circumstances>,
     /// When the last of them was stopped.
     pub last: KernelTime,
@@ -32,14 +55,25 @@ impl Incident<'_> {
 
 /// Those of an attempt, each place once, the newest first.
 pub fn of(ended: &Ended) -> Vec<Incident<'_>> {
+    let mut all = those_of(ended, false);
+    all.extend(those_of(ended, true));
+    all
+}
+
+/// Those of its own packets, or of those that were to find a neighbour.
+fn those_of(ended: &Ended, neighbours: bool) -> Vec<Incident<'_>> {
     let mut found: Vec<Incident> = Vec::new();
     for seen in ended.timeline.iter().rev() {
         let Some(incident) = incident(&seen.fact, seen.at) else {
             continue;
         };
+        if incident.packet.neighbour().is_some() != neighbours {
+            continue;
+        }
         let is_known = found.iter().any(|known| {
             known.netns == incident.netns
                 && known.answer == incident.answer
+                && known.packet.neighbour() == incident.packet.neighbour()
                 && (incident.hook.is_none() || known.hook == incident.hook)
         });
         if !is_known && incident.netns != 0 {
@@ -72,7 +106,7 @@ fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
                 netns: *netns,
                 hook: *hook,
                 answer: *answer,
-                segment: *segment,
+                packet: Stopped::Segment(*segment),
                 circumstances: circumstances.as_ref(),
                 last: at,
             })
@@ -87,8 +121,26 @@ fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
             netns: *netns,
             hook: Some(*hook),
             answer: false,
-            segment: *segment,
+            packet: Stopped::Segment(*segment),
             circumstances: circumstances.as_ref(),
+            last: at,
+        }),
+        Fact::NeighbourPacketDropped {
+            netns,
+            hook,
+            wanted,
+            asker,
+            answer,
+            circumstances,
+        } => Some(Incident {
+            netns: *netns,
+            hook: *hook,
+            answer: *answer,
+            packet: Stopped::Neighbour {
+                wanted: *wanted,
+                asker: *asker,
+            },
+            circumstances: Some(circumstances),
             last: at,
         }),
         _ => None,

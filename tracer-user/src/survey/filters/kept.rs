@@ -160,6 +160,7 @@ impl Kept {
             netns: question.netns,
             hook: question.hook,
             answer: question.answer,
+            neighbour: question.neighbour,
             purpose: question.purpose,
             fitting,
             doubts: trial.doubts.iter().cloned().collect(),

@@ -2,35 +2,59 @@
 
 use std::net::SocketAddr;
 
-use super::incidents::Incident;
+use super::{
+    incidents::{Incident, Stopped},
+    neighbour,
+};
 use crate::{
-    case::{Endpoint, Hook, Netns, Worker},
+    case::{Endpoint, Hook, Netns, Segment, Worker},
     correlate::Ended,
     firewall::{
         Packet,
-        packet::{Conntrack, Owner, Side, State},
+        packet::{Conntrack, Kind, Owner, Side, State},
     },
     host::facts::Host,
 };
 
-/// The stopped packet at `hook`.
+/// What the stopped packet can have been at `hook`, the likeliest first; those of a group are as
+/// likely.
 pub fn at_hook(
     host: &Host,
     worker: &Worker,
     ended: &Ended,
     incident: &Incident,
     hook: Hook,
+) -> Vec<Vec<Packet>> {
+    match incident.packet {
+        Stopped::Segment(segment) => {
+            guesses(segment_at(host, worker, ended, incident, segment, hook))
+        }
+        Stopped::Neighbour { wanted, asker } => {
+            let sides = sides(host, incident, hook);
+            neighbour::guesses(host, incident, (wanted, asker), sides)
+        }
+    }
+}
+
+fn segment_at(
+    host: &Host,
+    worker: &Worker,
+    ended: &Ended,
+    incident: &Incident,
+    segment: Segment,
+    hook: Hook,
 ) -> Packet {
-    let (from, to) = (incident.segment.from, incident.segment.to);
+    let (from, to) = (segment.from, segment.to);
     let (input, output) = sides(host, incident, hook);
     let at_nginx = ended.netns == Some(incident.netns);
     Packet {
+        kind: Kind::Segment,
         from,
         to,
         from_local: Some(host.owns(incident.netns, from.ip())),
         to_local: Some(host.owns(incident.netns, to.ip())),
-        flags: incident.segment.flags,
-        sequence: incident.segment.sequence,
+        flags: segment.flags,
+        sequence: segment.sequence,
         ttl: incident
             .circumstances
             .map(|seen| seen.ttl)
@@ -39,7 +63,7 @@ pub fn at_hook(
         input,
         output,
         owner: owner(worker, incident.answer, at_nginx, hook),
-        conntrack: tracked(ended, incident, at_nginx),
+        conntrack: tracked(ended, segment, incident.answer, at_nginx),
     }
 }
 
@@ -54,6 +78,7 @@ pub fn untranslated(
 ) -> Packet {
     const SYN: u8 = 0x02;
     Packet {
+        kind: Kind::Segment,
         from,
         to,
         from_local: Some(host.owns(netns, from.ip())),
@@ -152,6 +177,15 @@ fn sides(host: &Host, incident: &Incident, hook: Hook) -> (Side, Side) {
             side(seen.device, Side::Unknown),
             side(seen.output, Side::Unknown),
         ),
+        // ARP goes by no route, and has its interface from the beginning (`arp_create`).
+        Hook::Output if incident.packet.neighbour().is_some() => {
+            let output = if seen.output == 0 {
+                seen.device
+            } else {
+                seen.output
+            };
+            (Side::Absent, side(output, Side::Unknown))
+        }
         Hook::Output => (Side::Absent, side(seen.output, Side::Unknown)),
         Hook::Postrouting => {
             let output = [seen.output, seen.device]
@@ -179,28 +213,22 @@ fn owner(worker: &Worker, answer: bool, at_nginx: bool, hook: Hook) -> Owner {
 
 /// A SYN is new to connection tracking, each time that it is sent again: its entry has seen no
 /// answer. An answer belongs to the connection that the SYN made.
-fn tracked(ended: &Ended, incident: &Incident, at_nginx: bool) -> Conntrack {
+fn tracked(ended: &Ended, segment: Segment, answer: bool, at_nginx: bool) -> Conntrack {
     let dialled = ended.attempt.remote.or(match ended.attempt.dialled {
         Some(Endpoint::Inet(address)) => Some(address),
         _ => None,
     });
     let here = dialled.filter(|_| at_nginx);
-    let target = if incident.answer {
-        incident.segment.from
-    } else {
-        incident.segment.to
-    };
+    let target = if answer { segment.from } else { segment.to };
     Conntrack {
-        state: Some(if incident.answer {
+        state: Some(if answer {
             State::Established
         } else {
             State::New
         }),
-        original: Some(!incident.answer),
+        original: Some(!answer),
         mark: None,
-        destination_translated: here
-            .filter(|_| !incident.answer)
-            .map(|dialled| dialled != target),
+        destination_translated: here.filter(|_| !answer).map(|dialled| dialled != target),
         dialled: here,
     }
 }

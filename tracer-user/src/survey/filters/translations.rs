@@ -47,6 +47,7 @@ pub fn of(
             netns,
             hook,
             answer: false,
+            neighbour: None,
             purpose: Purpose::Translated,
             kinds: &[ChainKind::Nat],
             packets: &packet::guesses(packet),

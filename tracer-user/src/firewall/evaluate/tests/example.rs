@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::case::{Backend, FilterFamily as Family, Hook};
 use crate::firewall::evaluate::evaluate;
 use crate::firewall::expression::{Expression, Operator, Register, Verdict};
-use crate::firewall::packet::{Conntrack, Owner, Packet, Side, State};
+use crate::firewall::packet::{Conntrack, Kind, Owner, Packet, Side, State};
 use crate::firewall::ruleset::{Base, Chain, ChainKind, Policy, Rule, Ruleset, Table};
 use crate::firewall::trial::Trial;
 
@@ -14,6 +14,7 @@ pub const STOPS: &[ChainKind] = &[ChainKind::Filter, ChainKind::Route];
 
 pub fn packet() -> Packet {
     Packet {
+        kind: Kind::Segment,
         from: "10.0.0.1:40000".parse().unwrap(),
         to: "10.0.0.2:80".parse().unwrap(),
         from_local: None,

@@ -2,8 +2,7 @@
 
 use super::layout::Layout;
 use crate::case::FilterFamily;
-use crate::firewall::Expression;
-use crate::firewall::expression::Header;
+use crate::firewall::expression::{Expression, Header, Operator, PayloadBase, Register};
 use crate::firewall::fields::Fields;
 
 /// Bytes of an interface's name (`IFNAMSIZ`).
@@ -81,8 +80,8 @@ fn ip6(fields: Fields) -> Option<Conditions> {
     Some((header, Vec::new()))
 }
 
-/// `struct arpt_arp`, as `arp_packet_match` reads it. What no [`Header`] can say is left as
-/// unknown.
+/// `struct arpt_arp`, as `arp_packet_match` reads it. What no [`Header`] can say is asked of the
+/// packet's bytes.
 fn arp(fields: Fields) -> Option<Conditions> {
     let inverted = fields.u16(160)?;
     let header = header(
@@ -100,22 +99,63 @@ fn arp(fields: Fields) -> Option<Conditions> {
             destination: inverted & 0x08 != 0,
         },
     )?;
-    // Each with the place of its mask and its bit among the inverted.
-    let others = [
-        ("hardware address length", fields.bytes(17, 1)?, 0x200),
-        ("source hardware address", fields.bytes(34, 16)?, 0x10),
-        ("target hardware address", fields.bytes(66, 16)?, 0x20),
-        ("operation", fields.bytes(84, 2)?, 0x40),
-        ("hardware type", fields.bytes(88, 2)?, 0x80),
-        ("protocol type", fields.bytes(92, 2)?, 0x100),
+    // Their places in the packet and in the structure, those of their masks, how long they are, and
+    // their bits among the inverted. Of hardware addresses those of Ethernet are compared.
+    const HARDWARE: usize = 6;
+    const OTHERS: [(u32, usize, usize, usize, u16); 6] = [
+        (4, 16, 17, 1, 0x200),
+        (8, 18, 34, HARDWARE, 0x10),
+        (18, 50, 66, HARDWARE, 0x20),
+        (6, 82, 84, 2, 0x40),
+        (0, 86, 88, 2, 0x80),
+        (2, 90, 92, 2, 0x100),
     ];
-    let others = others
-        .into_iter()
-        .filter(|(_, mask, bit)| mask.iter().any(|byte| *byte != 0) || inverted & bit != 0)
-        .map(|(name, ..)| Expression::Unknown {
-            name: format!("arp {name}"),
+    let mut others = Vec::new();
+    for (at, value, mask, length, bit) in OTHERS {
+        let (value, mask) = (fields.bytes(value, length)?, fields.bytes(mask, length)?);
+        let negated = inverted & bit != 0;
+        // `arp_devaddr_compare` masks both sides.
+        let value: Vec<u8> = match length {
+            HARDWARE => value
+                .iter()
+                .zip(mask)
+                .map(|(one, mask)| one & mask)
+                .collect(),
+            _ => value.to_vec(),
+        };
+        if negated || value.iter().chain(mask).any(|byte| *byte != 0) {
+            others.extend(masked(at, value, mask, negated));
+        }
+    }
+    Some((header, others))
+}
+
+/// Asks for bytes of the packet's header.
+fn masked(offset: u32, value: Vec<u8>, mask: &[u8], negated: bool) -> Vec<Expression> {
+    const A: Register = Register(0);
+    let mut asked = vec![Expression::Payload {
+        base: PayloadBase::Network,
+        offset,
+        length: u32::try_from(value.len()).unwrap_or(u32::MAX),
+        to: A,
+    }];
+    if mask.iter().any(|byte| *byte != 0xff) {
+        asked.push(Expression::Mask {
+            from: A,
+            to: A,
+            mask: mask.to_vec(),
+            xor: vec![0; mask.len()],
         });
-    Some((header, others.collect()))
+    }
+    asked.push(Expression::Compare {
+        operator: match negated {
+            true => Operator::NotEqual,
+            false => Operator::Equal,
+        },
+        from: A,
+        data: value,
+    });
+    asked
 }
 
 /// Offsets within a structure.

@@ -10,7 +10,7 @@ use super::tests::{chain, read, run};
 use crate::case::{FilterFamily, Hook};
 use crate::firewall::expression::Verdict;
 use crate::firewall::ip_set::IpSets;
-use crate::firewall::packet::{Conntrack, Owner, Side, State};
+use crate::firewall::packet::{Conntrack, Kind, Owner, Side, State};
 use crate::firewall::ruleset::{Rule, Table};
 use crate::firewall::xt::{self, TargetEffect};
 use crate::firewall::{Expression, Packet, Truth};
@@ -120,6 +120,7 @@ pub fn at_hook(hook: Hook, from: SocketAddr, to: SocketAddr, mark: u32) -> Packe
     };
     let out = hook == Hook::Output;
     Packet {
+        kind: Kind::Segment,
         from,
         to,
         from_local: Some(true),
