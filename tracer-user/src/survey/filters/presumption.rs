@@ -33,10 +33,10 @@ pub fn trial<'r>(namespace: &Namespace, reading: &'r Reading, question: &Questio
         ends.any(|end| ends_for(end, question.purpose))
     };
     let mut guesses = question.packets.iter();
-    let Some([known]) = guesses.next().map(Vec::as_slice) else {
+    let Some(known) = guesses.next() else {
         return Trial::default();
     };
-    let mut trial = try_out(known);
+    let mut trial = united(known.iter().map(try_out));
     while !explains(&trial) {
         let Some(group) = guesses.next() else {
             return trial;
@@ -49,8 +49,10 @@ pub fn trial<'r>(namespace: &Namespace, reading: &'r Reading, question: &Questio
     if question.purpose != Purpose::Stopped || !may_be_otherwise(reading, question.answer) {
         return trial;
     }
-    let mut open = try_out(&without_state(known));
-    if open.ends.len() == trial.ends.len() || is_tracked(namespace, known) {
+    let stateless: Vec<Packet> = known.iter().map(without_state).collect();
+    let mut open = united(stateless.iter().map(try_out));
+    let tracked = || known.iter().all(|packet| is_tracked(namespace, packet));
+    if open.ends.len() == trial.ends.len() || tracked() {
         return trial;
     }
     open.doubts
