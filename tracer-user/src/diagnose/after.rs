@@ -101,10 +101,14 @@ pub(super) fn listener(case: &Case) -> Option<&Listener> {
             homes.contains(&listener.netns) && addresses::covers(listener, target)
         });
     let by = peer_ended(case).map(|ended| ended.pid);
-    let owned = |listener: &&Listener| listener.owners.iter().any(|owner| Some(owner.pid) == by);
-    covering
-        .clone()
-        .find(owned)
+    let held = case.host.peer.iter().flat_map(|peer| &peer.owners);
+    let holders: Vec<u32> = by.into_iter().chain(held.map(|owner| owner.pid)).collect();
+    holders
+        .iter()
+        .find_map(|pid| {
+            let owned = |listener: &&Listener| listener.owners.iter().any(|own| own.pid == *pid);
+            covering.clone().find(owned)
+        })
         .or_else(|| covering.clone().next())
 }
 
@@ -215,10 +219,9 @@ pub(super) fn backend(case: &Case) -> String {
 /// has not accepted or read, or is stopped, leaves its end as it is.
 pub(super) fn closed_with_nginx(case: &Case) -> bool {
     let looked = case.host.unread.is_empty() && case.attempt.local.is_some();
-    let delivered = case
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.unacknowledged == Some(0));
+    let delivered = case.connection.as_ref().is_some_and(|connection| {
+        connection.unacknowledged == Some(0) && connection.unsent.unwrap_or(0) == 0
+    });
     looked && delivered && case.host.peer.is_none() && listener(case).is_some()
 }
 
