@@ -46,6 +46,7 @@ mod healthy;
 mod limits;
 mod listeners;
 mod log_only;
+mod look_alikes;
 mod namespaces;
 mod neighbours;
 mod policies;

@@ -62,7 +62,7 @@ pub(super) fn reset_received(case: &Case) -> Option<KernelTime> {
 /// own accord goes before what the kernel answered once that was done.
 pub(super) fn peer_ended(case: &Case) -> Option<&PeerEnded> {
     let mut ends = case.timeline.iter().filter_map(|seen| match &seen.fact {
-        Fact::PeerEnded(ended) => Some(ended),
+        Fact::PeerEnded(ended) if !ended.how.is_filtered() => Some(ended),
         _ => None,
     });
     let first = ends.next()?;
@@ -252,6 +252,12 @@ pub(super) fn peer_ended_words(case: &Case, ended: &PeerEnded) -> String {
     let reason = ended.reason.as_deref().unwrap_or("no reason given");
     let dying = ended.death.as_ref().map(died);
     match (ended.how, ended.accepted) {
+        (PeerEnd::RequestFiltered, _) => {
+            format!("netfilter of {place} freed a segment of nginx, last then")
+        }
+        (PeerEnd::ResponseFiltered, _) => {
+            format!("netfilter of {place} freed a segment for nginx, last then")
+        }
         (PeerEnd::ResetInAnswer, _) if ended.listening => format!(
             "the listener in {place} answered a segment of the connection with a reset ({reason})"
         ),

@@ -101,7 +101,7 @@ fn activity(peer: &Peer) -> String {
 
 /// Bytes of the request that the other end's kernel never acknowledged. Those that this host's own
 /// output path refused count as never sent: `tcp_write_xmit` goes on behind what was sent only.
-fn undelivered(case: &Case) -> Option<u32> {
+pub(super) fn undelivered(case: &Case) -> Option<u32> {
     let connection: &Connection = case.connection.as_ref()?;
     let bytes = connection
         .unacknowledged?
