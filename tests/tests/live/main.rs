@@ -43,6 +43,7 @@ mod filter;
 mod filter_hooks;
 mod firewalls;
 mod healthy;
+mod healthy_connections;
 mod limits;
 mod listeners;
 mod log_only;
