@@ -51,6 +51,7 @@ mod look_alikes;
 mod namespaces;
 mod neighbours;
 mod policies;
+mod protocols;
 mod queues;
 mod remote;
 mod requests;
