@@ -57,5 +57,6 @@ mod remote;
 mod requests;
 mod routes;
 mod timing;
+mod unix_connections;
 mod unix_sockets;
 mod workers;
