@@ -13,6 +13,8 @@ use crate::verdict::{Code, Confidence};
 const FIRST_REQUEST: u64 = 2_000_000;
 /// A listener and the connections of its process end this close to each other.
 const TOGETHER: u64 = 1_000_000_000;
+/// Clocks of processors differ by less than this.
+const SKEW: u64 = 1_000_000;
 
 /// What nginx was doing, what it met, and the error number that it logged.
 #[derive(Debug, Clone, Copy)]
@@ -59,9 +61,12 @@ pub(super) fn reset_received(case: &Case) -> Option<KernelTime> {
 }
 
 /// How the other end ended the connection, where it did on this host. What a process did of its
-/// own accord goes before what the kernel answered once that was done.
+/// own accord goes before what the kernel answered once that was done; what it did once nginx had
+/// complained came of that, or of nothing.
 pub(super) fn peer_ended(case: &Case) -> Option<&PeerEnded> {
-    let mut ends = case.timeline.iter().filter_map(|seen| match &seen.fact {
+    let latest = case.attempt.ended.saturating_add(SKEW);
+    let before = case.timeline.iter().filter(|seen| seen.at <= latest);
+    let mut ends = before.filter_map(|seen| match &seen.fact {
         Fact::PeerEnded(ended) if !ended.how.is_filtered() => Some(ended),
         _ => None,
     });

@@ -10,12 +10,9 @@ use crate::verdict::{Code, Confidence};
 /// hears it once its processor gets round to it.
 const AT_ONCE: KernelTime = 100_000_000;
 
-/// No TCP of this host ended the connection, and what nginx met fits what netfilter freed.
+/// What nginx met fits what netfilter freed, and for a reset no TCP of this host sent one.
 pub(super) fn after_connect(case: &Case) -> Option<Finding> {
     let complaint = after::complaint(case)?;
-    if after::peer_ended(case).is_some() {
-        return None;
-    }
     if complaint.is_reset() {
         return rejected(case);
     }
@@ -24,6 +21,9 @@ pub(super) fn after_connect(case: &Case) -> Option<Finding> {
 }
 
 fn rejected(case: &Case) -> Option<Finding> {
+    if after::peer_ended(case).is_some() {
+        return None;
+    }
     let (at, filtered) = freed(case, PeerEnd::RequestFiltered)?;
     let reset = after::reset_received(case)?;
     if reset.abs_diff(at) > AT_ONCE {
