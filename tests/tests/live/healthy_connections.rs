@@ -293,7 +293,7 @@ fn two_hundred_failures_a_second_are_told_one_by_one() -> Result<()> {
     let lines = nginx.errors()?.len() as u64;
     let finished = tracer.stop(Signal::SIGINT)?;
     let end = finished.end.context("no end")?;
-    ensure!(end.losses.is_empty(), "{end:?}");
+    // Programs miss events while others work the host; none of these may be among them.
     ensure!(
         end.verdicts.get("closed-by-backend") == Some(&lines),
         "{lines}: {end:?}"
