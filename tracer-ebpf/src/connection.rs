@@ -8,9 +8,7 @@ use tracer_common::{
 
 use crate::{
     emit::{current, current_task, emit, fill, header, now},
-    kernel::{
-        exit_code, exiting, layout, local_address, netns_of_socket, read, remote_address,
-    },
+    kernel::{exit_code, exiting, layout, local_address, netns_of_socket, read, remote_address},
     log_line,
     maps::{ATTEMPTS, Attempt, BROKEN, become_interested},
     packet::dialled,

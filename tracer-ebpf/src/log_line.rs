@@ -249,8 +249,7 @@ pub fn jiffies() -> u32 {
 fn level_of_a_log_line(buffer: u64) -> Option<u8> {
     // SAFETY: the helper checks the address and fails where it cannot be read.
     let start = unsafe { bpf_probe_read_user(buffer as *const [u8; STAMP + 1]) }.ok()?;
-    let stamped =
-        start[4] == b'/' && start[7] == b'/' && start[13] == b':' && start[20] == b'[';
+    let stamped = start[4] == b'/' && start[7] == b'/' && start[13] == b':' && start[20] == b'[';
     stamped.then_some(start[STAMP])
 }
 

@@ -5,7 +5,9 @@ use aya_ebpf::{
 };
 use tracer_common::{
     layout::NONE,
-    record::{FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind, peer_end},
+    record::{
+        FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind, peer_end,
+    },
 };
 
 use crate::{
@@ -112,7 +114,7 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
     let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
         // A kernel without reasons frees here what it is done with, too.
         if reason != NONE && reason == layout!(drop_by_netfilter) {
-            match crate::packet::segment(skb, FLAG_ACK) {
+            match segment(skb, FLAG_ACK) {
                 Some(segment) => filtered(skb, segment),
                 None => neighbour::dropped(&context, skb),
             }
