@@ -53,6 +53,10 @@ pub mod peer_end {
     pub const RESET: u32 = 1;
     /// The kernel answered a segment of nginx with a reset.
     pub const RESET_IN_ANSWER: u32 = 2;
+    /// It goes on, but netfilter freed a segment of nginx.
+    pub const REQUEST_FILTERED: u32 = 3;
+    /// The same with a segment for nginx.
+    pub const RESPONSE_FILTERED: u32 = 4;
 }
 
 /// Frames of the kernel's stack that a record keeps, the innermost first.

@@ -114,7 +114,10 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
     let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
         // A kernel without reasons frees here what it is done with, too.
         if reason != NONE && reason == layout!(drop_by_netfilter) {
-            neighbour::dropped(&context, skb);
+            match segment(skb, FLAG_ACK) {
+                Some(segment) => filtered(skb, segment),
+                None => neighbour::dropped(&context, skb),
+            }
         }
         return 0;
     };
@@ -145,6 +148,37 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
         }
     });
     0
+}
+
+/// Netfilter freed a segment of a connection that stood.
+#[inline(never)]
+fn filtered(skb: u64, mut segment: Segment) {
+    let (how, target, nginx) = if dialled(&segment.to) {
+        (peer_end::REQUEST_FILTERED, segment.to, segment.from)
+    } else if dialled(&segment.from) {
+        (peer_end::RESPONSE_FILTERED, segment.from, segment.to)
+    } else {
+        return;
+    };
+    locate(skb, &mut segment);
+    let netns = segment.netns;
+    emit(
+        kind::PEER_ENDED,
+        fill!(record: PeerEnded {
+            header: header(kind::PEER_ENDED),
+            task: current_task(),
+            local: target,
+            remote: nginx,
+            how: how,
+            reason: NONE,
+            netns: netns,
+            accepted: 0,
+            listening: 0,
+            exiting: 0,
+            exit_code: 0,
+            reserved: 0,
+        }),
+    );
 }
 
 /// What becomes of a SYN inside the `connect()` that sent it is told with the end of the attempt:

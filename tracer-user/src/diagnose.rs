@@ -15,6 +15,7 @@ mod bound_not_listening;
 mod closed_by_backend;
 mod evidence;
 mod fd_limit;
+mod filtered;
 mod finding;
 mod firewall;
 mod firewall_drop;
@@ -97,8 +98,9 @@ const CAUSES: &[Cause] = &[
 ];
 
 /// The same for a connection that stood.
-const CAUSES_AFTER_CONNECT: [Cause; 9] = [
+const CAUSES_AFTER_CONNECT: [Cause; 10] = [
     socket_aborted::socket_aborted,
+    filtered::after_connect,
     accept_queue_full::after_connect,
     reset_unaccepted::reset_unaccepted,
     nginx_limit::nginx_limit,

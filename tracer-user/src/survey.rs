@@ -333,6 +333,12 @@ impl Survey {
         worker.netns = ended.netns.unwrap_or(worker.netns);
         let configured = self.nginxes.configured(&worker);
         let logged = ended.log.as_ref().and_then(meant);
+        if let (Ending::AfterConnect { .. }, Some(Endpoint::Unix(path))) =
+            (ended.attempt.ending, &mut ended.attempt.dialled)
+            && let Some(configured) = configured.unix_path_in(path)
+        {
+            *path = configured;
+        }
         if ended.attempt.dialled.is_none() {
             ended.attempt.family = match &logged {
                 Some(Endpoint::Inet(address)) if address.is_ipv6() => Family::Ipv6,

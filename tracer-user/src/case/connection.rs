@@ -74,7 +74,7 @@ pub struct Connection {
     pub round_trip_us: Option<u32>,
 }
 
-/// How the other end of a connection ended it.
+/// How the other end of a connection ended it, or what kept it from being heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerEnd {
@@ -84,6 +84,17 @@ pub enum PeerEnd {
     Reset,
     /// A reset in answer to a segment.
     ResetInAnswer,
+    /// It did not: netfilter freed a segment of nginx.
+    RequestFiltered,
+    /// It did not: netfilter freed a segment for nginx.
+    ResponseFiltered,
+}
+
+impl PeerEnd {
+    /// Netfilter kept the two ends apart.
+    pub fn is_filtered(self) -> bool {
+        matches!(self, Self::RequestFiltered | Self::ResponseFiltered)
+    }
 }
 
 /// The other end, on this host, ended the connection.

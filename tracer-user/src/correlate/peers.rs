@@ -7,8 +7,9 @@ use std::{
 
 use crate::case::{Attempt, Fact, KernelTime, Observed, PeerEnded};
 
-/// How long a worker may take to notice.
-const LIFETIME: KernelTime = 10_000_000_000;
+/// How long a worker may take to notice: `proxy_read_timeout` is 60 seconds by default, and what
+/// is filtered is sent again at growing intervals.
+const LIFETIME: KernelTime = 120_000_000_000;
 /// Ends that are remembered; those of healthy connections are among them, and the oldest go first.
 const BOUND: usize = 8_192;
 /// Clocks of processors differ by less than this.
@@ -26,7 +27,12 @@ pub struct Peers {
 impl Peers {
     pub fn add(&mut self, at: KernelTime, nginx: SocketAddr, target: SocketAddr, end: PeerEnded) {
         let pair = (canonical(nginx), canonical(target));
-        self.ended.entry(pair).or_default().push((at, end));
+        let told = self.ended.entry(pair).or_default();
+        // What is filtered is sent again and again: the last time stands for all.
+        if end.how.is_filtered() {
+            told.retain(|(_, earlier)| earlier.how != end.how);
+        }
+        told.push((at, end));
         self.order.push_back((at, pair));
         if self.order.len() > BOUND {
             self.forget_oldest();

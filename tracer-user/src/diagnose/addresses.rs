@@ -154,7 +154,7 @@ fn is_in(fact: &Fact, place: Netns) -> bool {
         Fact::ResetSent { netns, .. }
         | Fact::Dropped { netns, .. }
         | Fact::IcmpSent { netns, .. } => *netns == place,
-        Fact::PeerEnded(ended) => ended.netns == place,
+        Fact::PeerEnded(ended) => !ended.how.is_filtered() && ended.netns == place,
         _ => false,
     }
 }

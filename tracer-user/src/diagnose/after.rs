@@ -13,6 +13,8 @@ use crate::verdict::{Code, Confidence};
 const FIRST_REQUEST: u64 = 2_000_000;
 /// A listener and the connections of its process end this close to each other.
 const TOGETHER: u64 = 1_000_000_000;
+/// Clocks of processors differ by less than this.
+const SKEW: u64 = 1_000_000;
 
 /// What nginx was doing, what it met, and the error number that it logged.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +61,13 @@ pub(super) fn reset_received(case: &Case) -> Option<KernelTime> {
 }
 
 /// How the other end ended the connection, where it did on this host. What a process did of its
-/// own accord goes before what the kernel answered once that was done.
+/// own accord goes before what the kernel answered once that was done; what it did once nginx had
+/// complained came of that, or of nothing.
 pub(super) fn peer_ended(case: &Case) -> Option<&PeerEnded> {
-    let mut ends = case.timeline.iter().filter_map(|seen| match &seen.fact {
-        Fact::PeerEnded(ended) => Some(ended),
+    let latest = case.attempt.ended.saturating_add(SKEW);
+    let before = case.timeline.iter().filter(|seen| seen.at <= latest);
+    let mut ends = before.filter_map(|seen| match &seen.fact {
+        Fact::PeerEnded(ended) if !ended.how.is_filtered() => Some(ended),
         _ => None,
     });
     let first = ends.next()?;
@@ -101,10 +106,14 @@ pub(super) fn listener(case: &Case) -> Option<&Listener> {
             homes.contains(&listener.netns) && addresses::covers(listener, target)
         });
     let by = peer_ended(case).map(|ended| ended.pid);
-    let owned = |listener: &&Listener| listener.owners.iter().any(|owner| Some(owner.pid) == by);
-    covering
-        .clone()
-        .find(owned)
+    let held = case.host.peer.iter().flat_map(|peer| &peer.owners);
+    let holders: Vec<u32> = by.into_iter().chain(held.map(|owner| owner.pid)).collect();
+    holders
+        .iter()
+        .find_map(|pid| {
+            let owned = |listener: &&Listener| listener.owners.iter().any(|own| own.pid == *pid);
+            covering.clone().find(owned)
+        })
         .or_else(|| covering.clone().next())
 }
 
@@ -215,10 +224,9 @@ pub(super) fn backend(case: &Case) -> String {
 /// has not accepted or read, or is stopped, leaves its end as it is.
 pub(super) fn closed_with_nginx(case: &Case) -> bool {
     let looked = case.host.unread.is_empty() && case.attempt.local.is_some();
-    let delivered = case
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.unacknowledged == Some(0));
+    let delivered = case.connection.as_ref().is_some_and(|connection| {
+        connection.unacknowledged == Some(0) && connection.unsent.unwrap_or(0) == 0
+    });
     looked && delivered && case.host.peer.is_none() && listener(case).is_some()
 }
 
@@ -249,6 +257,12 @@ pub(super) fn peer_ended_words(case: &Case, ended: &PeerEnded) -> String {
     let reason = ended.reason.as_deref().unwrap_or("no reason given");
     let dying = ended.death.as_ref().map(died);
     match (ended.how, ended.accepted) {
+        (PeerEnd::RequestFiltered, _) => {
+            format!("netfilter of {place} freed a segment of nginx, last then")
+        }
+        (PeerEnd::ResponseFiltered, _) => {
+            format!("netfilter of {place} freed a segment for nginx, last then")
+        }
         (PeerEnd::ResetInAnswer, _) if ended.listening => format!(
             "the listener in {place} answered a segment of the connection with a reset ({reason})"
         ),

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Connection, Listener, Met, Peer, Phase};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{after, wording};
+use crate::diagnose::{accept_queue_full, addresses, after, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn backend_silent(case: &Case) -> Option<Finding> {
@@ -30,8 +30,10 @@ pub(super) fn backend_silent(case: &Case) -> Option<Finding> {
 /// What is known of the other end.
 fn state(case: &Case) -> (Confidence, String) {
     let dialled = wording::dialled(case);
-    let Some(peer) = &case.host.peer else {
-        return match undelivered(case) {
+    let undelivered = undelivered(case);
+    let untouched = |peer: &&Peer| undelivered.is_none() || !peer.accepted || peer.unread > 0;
+    let Some(peer) = case.host.peer.as_ref().filter(untouched) else {
+        return match undelivered {
             Some(bytes) => (
                 Confidence::Possible,
                 format!("{dialled} never acknowledged {bytes} bytes that nginx sent"),
@@ -52,8 +54,12 @@ fn state(case: &Case) -> (Confidence, String) {
         let length = queue.map_or_else(String::new, |queue| {
             format!(" ({} of {} places taken)", queue.length, queue.limit)
         });
+        let confidence = match several_hold(case) {
+            true => Confidence::Probable,
+            false => Confidence::Certain,
+        };
         return (
-            Confidence::Certain,
+            confidence,
             format!(
                 "the connection waits in the accept queue of {who}{length}, which {}",
                 activity(peer)
@@ -73,6 +79,14 @@ fn state(case: &Case) -> (Confidence, String) {
     )
 }
 
+/// Several listeners of that address (SO_REUSEPORT) have connections in their queues.
+fn several_hold(case: &Case) -> bool {
+    let homes = addresses::homes(case);
+    let holds = |listener: &&Listener| listener.queue.is_some_and(|queue| queue.length > 0);
+    let covering = accept_queue_full::covering(case, &homes);
+    covering.into_iter().filter(holds).count() > 1
+}
+
 fn activity(peer: &Peer) -> String {
     match peer.activity {
         Some('T' | 't') => "is stopped (by SIGSTOP or a debugger)".to_owned(),
@@ -85,10 +99,14 @@ fn activity(peer: &Peer) -> String {
     }
 }
 
-/// Bytes of the request that the other end's kernel never acknowledged.
-fn undelivered(case: &Case) -> Option<u32> {
+/// Bytes of the request that the other end's kernel never acknowledged. Those that this host's own
+/// output path refused count as never sent: `tcp_write_xmit` goes on behind what was sent only.
+pub(super) fn undelivered(case: &Case) -> Option<u32> {
     let connection: &Connection = case.connection.as_ref()?;
-    connection.unacknowledged.filter(|bytes| *bytes > 0)
+    let bytes = connection
+        .unacknowledged?
+        .saturating_add(connection.unsent.unwrap_or(0));
+    (bytes > 0).then_some(bytes)
 }
 
 fn with_delivery(case: &Case, finding: Finding) -> Finding {
@@ -169,6 +187,23 @@ mod tests {
     }
 
     #[test]
+    fn the_member_of_a_group_that_holds_the_connection_is_named() {
+        let mut case = waited(Some(peer(false, 80, 'S')));
+        let queue = |length| Some(Queue { length, limit: 128 });
+        let mut stuck = listener("127.0.0.1:9101", OWN, "stuck");
+        stuck.owners = vec![process(977, "app")];
+        let mut idle = stuck.clone();
+        idle.owners = vec![process(978, "app")];
+        (stuck.queue, idle.queue) = (queue(1), queue(0));
+        case.host.listeners = vec![idle, stuck];
+        let diagnosis = diagnose(&case);
+        assert_eq!(diagnosis.verdict.confidence, Confidence::Certain);
+        assert!(diagnosis.verdict.summary.contains("(1 of 128"));
+        case.host.listeners[0].queue = queue(1);
+        assert_eq!(diagnose(&case).verdict.confidence, Confidence::Probable);
+    }
+
+    #[test]
     fn a_half_open_peer_is_a_full_queue() {
         let half = Peer {
             state: "SYN_RECV".to_owned(),
@@ -182,14 +217,19 @@ mod tests {
 
     #[test]
     fn what_was_never_acknowledged_is_hardly_the_backends_silence() {
-        let mut case = waited(None);
-        if let Some(connection) = &mut case.connection {
-            connection.unacknowledged = Some(80);
+        for unsent in [0, 80] {
+            for peer in [None, Some(peer(true, 0, 'S'))] {
+                let mut case = waited(peer);
+                if let Some(connection) = &mut case.connection {
+                    connection.unacknowledged = Some(80 - unsent);
+                    connection.unsent = Some(unsent);
+                }
+                let verdict = diagnose(&case).verdict;
+                assert_eq!(
+                    (verdict.code, verdict.confidence),
+                    (Code::BackendSilent, Confidence::Possible)
+                );
+            }
         }
-        let verdict = diagnose(&case).verdict;
-        assert_eq!(
-            (verdict.code, verdict.confidence),
-            (Code::BackendSilent, Confidence::Possible)
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! `reset-by-backend`: the connection stood and was reset, before nginx had looked or after.
 
-use crate::case::{Case, Ending, PeerEnd};
+use crate::case::{Case, Ending, Family, PeerEnd};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::wording;
 use crate::diagnose::{addresses, after, evidence};
@@ -65,6 +65,9 @@ fn reason(case: &Case) -> (Confidence, String) {
         };
         return (confidence, format!("{who} {}", after::died(death)));
     }
+    if case.attempt.family == Family::Unix {
+        return (Confidence::Probable, unix_reason(case).to_owned());
+    }
     let Some(ended) = after::peer_ended(case) else {
         let words = if addresses::is_on_this_host(case) {
             "this host did not see who sent the reset"
@@ -91,6 +94,14 @@ fn reason(case: &Case) -> (Confidence, String) {
     (Confidence::Certain, words.to_owned())
 }
 
+/// `unix_release_sock` leaves ECONNRESET where data was unread or nobody had accepted.
+fn unix_reason(case: &Case) -> &'static str {
+    match after::complaint(case).and_then(|complaint| complaint.errno) {
+        Some(libc::EPIPE) => "its end was closed when nginx wrote",
+        _ => "its end was closed with data of nginx unread, or before it was accepted",
+    }
+}
+
 fn advise(case: &Case, finding: Finding) -> Finding {
     let reason = after::peer_ended(case).and_then(|ended| ended.reason.as_deref());
     if after::death(case).is_some() {
@@ -114,6 +125,19 @@ mod tests {
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
     use crate::verdict::{Code, Confidence};
+
+    #[test]
+    fn a_unix_socket_is_reset_by_nobody_off_this_host() {
+        let reset = Some(libc::ECONNRESET);
+        let mut case = after_connect(Phase::AwaitingResponse, Met::ReceiveError, reset);
+        case.attempt.family = Family::Unix;
+        case.attempt.dialled = Some(Endpoint::Unix(b"/run/app.sock".to_vec()));
+        case.attempt.local = None;
+        case.connection = None;
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(verdict.code, Code::ResetByBackend);
+        assert!(verdict.summary.contains("unread"), "{}", verdict.summary);
+    }
 
     #[test]
     fn a_reset_behind_the_handshake_is_told_from_one_in_its_place() {

@@ -41,6 +41,17 @@ mod tests {
     use crate::verdict::{Code, Confidence};
 
     #[test]
+    fn a_listener_that_ends_once_nginx_has_given_up_reset_nothing_of_it() {
+        let mut case = after_connect(Phase::AwaitingResponse, Met::Timeout, None);
+        let mut fact = peer_ended(PeerEnd::Reset, "TCP_STATE");
+        if let Fact::PeerEnded(ended) = &mut fact {
+            ended.accepted = false;
+        }
+        case.timeline.push(observed(60_000, fact));
+        assert_eq!(diagnose(&case).verdict.code, Code::BackendSilent);
+    }
+
+    #[test]
     fn a_connection_that_nobody_accepted_is_told_from_one_that_was_given_up() {
         let reset = Some(libc::ECONNRESET);
         let mut case = after_connect(Phase::AwaitingResponse, Met::ReceiveError, reset);

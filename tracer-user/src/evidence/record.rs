@@ -258,6 +258,8 @@ fn peer_ended(record: &record::PeerEnded, names: &Names) -> Option<What> {
             how: match record.how {
                 record::peer_end::CLOSED => PeerEnd::Closed,
                 record::peer_end::RESET => PeerEnd::Reset,
+                record::peer_end::REQUEST_FILTERED => PeerEnd::RequestFiltered,
+                record::peer_end::RESPONSE_FILTERED => PeerEnd::ResponseFiltered,
                 _ => PeerEnd::ResetInAnswer,
             },
             netns: record.netns.into(),

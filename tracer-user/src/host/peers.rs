@@ -7,7 +7,7 @@ use std::time::Duration;
 use netlink_packet_sock_diag::inet::ExtensionFlags;
 
 use crate::bounded;
-use crate::case::{Listener, Peer};
+use crate::case::{Listener, Netns, Peer};
 use crate::host::diag::{self, Wanted};
 use crate::host::netlink::NetlinkError;
 use crate::host::visit::Visit;
@@ -43,9 +43,9 @@ pub fn peer(
     let netns = visit.netns;
     Ok(found.map(|socket| {
         let accepted = socket.inode != 0;
-        let likely = listeners
-            .iter()
-            .filter(|listener| listener.netns == netns && listener.address.port() == target.port())
+        let likely = likely(listeners, netns, target, accepted);
+        let likely = likely
+            .into_iter()
             .flat_map(|listener| listener.owners.clone());
         let owners = if accepted {
             let first: Vec<u32> = likely.map(|owner| owner.pid).collect();
@@ -69,6 +69,29 @@ pub fn peer(
             owners,
         }
     }))
+}
+
+/// The listeners that may have taken a connection to `target`. Of a group (SO_REUSEPORT) one has,
+/// and the queue in which a connection waits is not empty.
+fn likely(
+    listeners: &[Listener],
+    netns: Netns,
+    target: SocketAddr,
+    accepted: bool,
+) -> Vec<&Listener> {
+    let mut likely: Vec<&Listener> = listeners
+        .iter()
+        .filter(|listener| listener.netns == netns && listener.address.port() == target.port())
+        .filter(|listener| {
+            let ip = listener.address.ip().to_canonical();
+            ip.is_unspecified() || ip == target.ip().to_canonical()
+        })
+        .collect();
+    let holds = |listener: &&Listener| listener.queue.is_some_and(|queue| queue.length > 0);
+    if !accepted && likely.iter().any(holds) {
+        likely.retain(holds);
+    }
+    likely
 }
 
 /// What the process's first thread is doing: `R`, `S`, `D`, `T`, …

@@ -107,13 +107,20 @@ pub fn group(line: &LogLine) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The name that could not be resolved.
+/// The name that could not be resolved, by `"%V could not be resolved (%i: %s)"`. A name holds no
+/// blank and no quote; what clients and backends say in other messages stands behind one.
 pub fn unresolved(line: &LogLine) -> Option<String> {
     let message = line.message.as_deref()?;
-    let name = message
-        .strip_prefix("no resolver defined to resolve ")
-        .or_else(|| Some(message.split_once(" could not be resolved (")?.0))?;
-    (!name.is_empty()).then(|| name.to_owned())
+    let name = match message.strip_prefix("no resolver defined to resolve ") {
+        Some(name) => name,
+        None => {
+            let (name, rest) = message.split_once(" could not be resolved (")?;
+            let (number, _) = rest.split_once(": ")?;
+            is_number(number).then_some(name)?
+        }
+    };
+    let is_name = !name.is_empty() && !name.contains([' ', '"']);
+    is_name.then(|| name.to_owned())
 }
 
 /// Which failure the line reports.
@@ -125,7 +132,7 @@ pub fn failure_kind(line: &LogLine) -> FailureKind {
         (Some(("connect", _)), Some(errno)) => FailureKind::ConnectFailedSync { errno },
         (Some(("socket", _)), Some(errno)) => FailureKind::SocketFailed { errno },
         (Some(("bind", _)), Some(errno)) => FailureKind::BindFailed { errno },
-        _ if message.contains("client prematurely closed connection") => FailureKind::ClientLeft,
+        _ if client_left(message) => FailureKind::ClientLeft,
         _ if message.starts_with("upstream timed out")
             && line.action.as_deref() == Some("connecting to upstream") =>
         {
@@ -135,13 +142,25 @@ pub fn failure_kind(line: &LogLine) -> FailureKind {
     }
 }
 
+/// `ngx_http_upstream_check_broken_connection`, which may say first which call told.
+fn client_left(message: &str) -> bool {
+    let said = message
+        .split_once("() reported that ")
+        .filter(|(call, _)| matches!(*call, "epoll_wait" | "kevent"))
+        .map_or(message, |(_, said)| said);
+    said.starts_with("client prematurely closed connection")
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The level, and the text behind `[level] PID#TID: `.
 fn after_process(text: &str) -> Option<(&str, &str)> {
     text.match_indices('[').find_map(|(at, _)| {
         let (level, rest) = text[at + 1..].split_once("] ")?;
         let (process, rest) = rest.split_once(": ")?;
         let (pid, tid) = process.split_once('#')?;
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         (LEVELS.contains(&level) && is_number(pid) && is_number(tid)).then_some((level, rest))
     })
 }
@@ -157,8 +176,14 @@ fn connection_number(text: &str) -> (Option<u64>, &str) {
     }
 }
 
-/// What was said and done, and the fields behind it, from the client on.
+/// What was said and done, and the fields behind it, from the client on. A message that quotes
+/// what the backend sent may quote such fields, too: there the last ones are nginx's.
 fn split_details(text: &str) -> (&str, &str) {
+    const QUOTED: &str = "\" while reading response header from upstream, client: ";
+    let quoted = text.starts_with("upstream sent ");
+    if let Some(at) = text.rfind(QUOTED).filter(|_| quoted) {
+        return text.split_at(at + QUOTED.len() - ", client: ".len());
+    }
     let at = [
         ", client: ",
         ", udp client: ",
@@ -256,10 +281,9 @@ fn ends_in_protocol(text: &str) -> bool {
     let Some((_, version)) = text.trim_end_matches(' ').rsplit_once(" HTTP/") else {
         return false;
     };
-    version.split_once('.').is_some_and(|(major, minor)| {
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        is_number(major) && is_number(minor)
-    })
+    version
+        .split_once('.')
+        .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
 }
 
 /// `unix:/path` of `unix:/path:/uri` or `unix:/path:`: the http handler puts a colon behind the

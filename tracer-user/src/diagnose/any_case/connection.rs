@@ -83,6 +83,8 @@ pub(super) fn any_peer_ended() -> BoxedStrategy<Fact> {
         PeerEnd::Closed,
         PeerEnd::Reset,
         PeerEnd::ResetInAnswer,
+        PeerEnd::RequestFiltered,
+        PeerEnd::ResponseFiltered,
     ]);
     let reason = of(prop::sample::select(vec![
         "TCP_STATE",

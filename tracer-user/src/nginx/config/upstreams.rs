@@ -188,6 +188,21 @@ impl Upstreams {
         self.by_path.keys().cloned().collect()
     }
 
+    /// The path of a configured socket with which `said` begins, the longest: after a timeout nginx
+    /// logs path and URI without the colon between them (`ngx_http_upstream_next` forgets the
+    /// address before it logs).
+    pub fn unix_path_in(&self, said: &[u8]) -> Option<Vec<u8>> {
+        let begins = |path: &&Vec<u8>| {
+            said.strip_prefix(path.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.by_path
+            .keys()
+            .filter(begins)
+            .max_by_key(|path| path.len())
+            .cloned()
+    }
+
     /// The most verbose level in effect where requests are passed on: a line above it was written
     /// nowhere.
     pub fn log_level(&self) -> LogLevel {

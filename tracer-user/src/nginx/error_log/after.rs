@@ -1,6 +1,6 @@
 //! Lines about connections that stood, and about none at all.
 
-use super::{FailureKind, call_that_failed, errno_in};
+use super::{FailureKind, call_that_failed, errno_in, is_number};
 use crate::case::{LogLine, Met, Phase, Undialled};
 
 /// Levels at which nginx complains of an upstream. What a client does is told below them
@@ -41,21 +41,21 @@ pub(super) fn failure_kind(line: &LogLine) -> FailureKind {
     }
 }
 
+/// Nothing that clients or backends name may stand in these messages: it is quoted, or behind
+/// `open()` and the like.
 fn undialled(line: &LogLine, message: &str, action: &str) -> Option<FailureKind> {
     if message.starts_with("no live upstreams") {
         return Some(FailureKind::Undialled(Undialled::NoLiveUpstreams));
     }
-    if message.contains(" could not be resolved (")
-        || message.starts_with("no resolver defined to resolve ")
-    {
+    if super::unresolved(line).is_some() {
         return Some(FailureKind::Undialled(Undialled::Unresolved));
     }
-    if message.ends_with("worker_connections are not enough") && line.upstream.is_some() {
+    let number = message.strip_suffix(" worker_connections are not enough");
+    if number.is_some_and(is_number) && line.upstream.is_some() {
         return Some(FailureKind::Undialled(Undialled::OutOfConnections));
     }
-    action
-        .starts_with("resolving")
-        .then_some(FailureKind::Resolver)
+    let of_a_resolver = action.starts_with("resolving") && !message.contains('"');
+    of_a_resolver.then_some(FailureKind::Resolver)
 }
 
 /// What nginx was doing, by `log->action` of its http and stream modules.

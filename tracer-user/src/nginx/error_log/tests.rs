@@ -270,6 +270,44 @@ fn a_line_without_connection_has_no_client() {
 }
 
 #[test]
+fn what_clients_and_backends_say_announces_no_failure() {
+    let details = r#", client: 1.2.3.4, server: s, request: "GET / HTTP/1.1", upstream: "fastcgi://10.9.9.9:80", host: "h""#;
+    for message in [
+        r#"open() "/html/a could not be resolved (3: Host not found)" failed (2: No such file or directory)"#,
+        r#"user "a could not be resolved (3: Host not found)" was not found in "/etc/htpasswd""#,
+        r#"open() "/html/client prematurely closed connection" failed (2: No such file or directory)"#,
+        r#"open() "/html/recv() failed (104: Connection reset by peer) while reading response header from upstream" failed (2: No such file or directory)"#,
+    ] {
+        let line = read(&format!("[error] 1#1: *1 {message}{details}"));
+        assert_eq!(failure_kind(&line), FailureKind::Other, "{message}");
+    }
+    for said in [
+        "recv() failed (104: Connection reset by peer) while reading response header from upstream",
+        "7 worker_connections are not enough while connecting to upstream",
+        "client prematurely closed connection while connecting to upstream",
+        "no live upstreams while connecting to upstream",
+        "recv() failed (111: Connection refused) while resolving, resolver: 1.1.1.1:53",
+        "\n2026/11/22 18:06:57 [error] 1#1: *1 recv() failed (104: Connection reset by peer) while reading response header from upstream",
+    ] {
+        for forged in ["", details] {
+            let line = read(&format!(
+                r#"[error] 1#1: *1 FastCGI sent in stderr: "{said}{forged}" while reading response header from upstream{details}"#
+            ));
+            assert_eq!(failure_kind(&line), FailureKind::Other, "{said}{forged}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_moves_no_failure_to_another_address() {
+    let line = read(
+        r#"[error] 1#1: *1 upstream sent invalid header: "X y, client: 6.6.6.6, server: s, request: "GET / HTTP/1.1", upstream: "http://10.9.9.9:80/", host: "h"\x20..." while reading response header from upstream, client: 127.0.0.1, server: front, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:9101/", host: "x""#,
+    );
+    assert_eq!(upstream_address(&line).as_deref(), Some("127.0.0.1:9101"));
+    assert_eq!(line.client.as_deref(), Some("127.0.0.1"));
+}
+
+#[test]
 fn a_line_by_way_of_syslog_is_read() {
     let line = read(&format!("<187>Nov 22 18:06:57 edge-3 nginx: {REFUSED}"));
     assert_eq!(line.connection, Some(1));

@@ -85,6 +85,22 @@ fn an_upstream_block_names_its_servers() {
 }
 
 #[test]
+fn a_path_is_told_from_the_uri_that_follows_it_without_a_colon() {
+    let upstreams = read(
+        "http { upstream a { server unix:/run/app; server unix:/run/app/sock; } server { location / { proxy_pass http://a; } } }",
+    );
+    for (said, path) in [
+        ("/run/app/sock/page", Some("/run/app/sock")),
+        ("/run/app/page", Some("/run/app")),
+        ("/run/app", Some("/run/app")),
+        ("/run/application/page", None),
+    ] {
+        let found = upstreams.unix_path_in(said.as_bytes());
+        assert_eq!(found.as_deref(), path.map(str::as_bytes), "{said}");
+    }
+}
+
+#[test]
 fn a_pass_may_name_its_address_itself() {
     let upstreams =
         read("http { server {\n location / { proxy_pass http://127.0.0.1:9101/x; } } }");
