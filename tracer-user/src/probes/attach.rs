@@ -156,7 +156,7 @@ impl Probes {
         }
     }
 
-    fn try_candidate(&mut self, candidate: Candidate) -> Result<(), String> {
+    pub(super) fn try_candidate(&mut self, candidate: Candidate) -> Result<(), String> {
         let program = self
             .ebpf
             .program_mut(candidate.program())

@@ -1,0 +1,171 @@
+//! What a run on one kernel has shown, read from what its payload wrote.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// How much of a failure's message is kept.
+const LONGEST_REASON: usize = 300;
+
+/// The results of one kernel.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Results {
+    /// What `uname -r` said.
+    pub kernel: String,
+    /// The version of Debian's package.
+    pub version: String,
+    /// The commit of this repository, and whether something was changed since.
+    pub revision: String,
+    /// In UTC, such as `2026-05-17`.
+    pub day: String,
+    /// From the start of the guest to its end.
+    pub seconds: u64,
+    pub means: Vec<Means>,
+    /// By the test's name.
+    pub tests: BTreeMap<String, Outcome>,
+}
+
+/// A line of the load test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Means {
+    pub observation: String,
+    pub candidate: String,
+    /// Why it was refused; `None` where it was attached.
+    pub refused: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Passed,
+    /// With the first line of what it said.
+    Failed(String),
+    Skipped(String),
+}
+
+/// Reads the lines of one run in their order.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    pub means: Vec<Means>,
+    tests: BTreeMap<String, Outcome>,
+    skipped: BTreeMap<String, String>,
+    failures: BTreeSet<String>,
+    /// The failed test whose words come next.
+    speaking: Option<String>,
+}
+
+impl Transcript {
+    /// Takes a line; returns whether it is worth showing while the guest runs.
+    pub fn take(&mut self, line: &str) -> bool {
+        if let Ok(means) = serde_json::from_str(line) {
+            self.means.push(means);
+            return false;
+        }
+        if let Some((test, reason)) = line
+            .strip_prefix("skipped: ")
+            .and_then(|rest| rest.split_once(": "))
+            .filter(|(test, _)| !test.contains(' '))
+        {
+            self.skipped.insert(test.to_owned(), reason.to_owned());
+            return false;
+        }
+        if let Some((test, outcome)) = outcome(line) {
+            if matches!(outcome, Outcome::Failed(_)) {
+                self.failures.insert(test.to_owned());
+            }
+            self.tests.insert(test.to_owned(), outcome);
+            return true;
+        }
+        self.take_words(line);
+        line.starts_with("guest: ") || line.starts_with("test result: ")
+    }
+
+    /// What every test came to.
+    pub fn into_tests(mut self) -> BTreeMap<String, Outcome> {
+        for (test, reason) in self.skipped {
+            if !self.failures.contains(&test) {
+                self.tests.insert(test, Outcome::Skipped(reason));
+            }
+        }
+        self.tests
+    }
+
+    fn take_words(&mut self, line: &str) {
+        if let Some(heading) = line.strip_prefix("---- ") {
+            let test = heading.strip_suffix(" stdout ----").unwrap_or(heading);
+            self.speaking = self.failures.contains(test).then(|| test.to_owned());
+        } else if line.starts_with("test result: ") || line == "failures:" {
+            self.speaking = None;
+        } else if !line.is_empty()
+            && !line.starts_with("thread '")
+            && let Some(test) = self.speaking.take()
+        {
+            let reason = line.chars().take(LONGEST_REASON).collect();
+            self.tests.insert(test, Outcome::Failed(reason));
+        }
+    }
+}
+
+/// The name and the outcome in `test NAME ... ok`.
+fn outcome(line: &str) -> Option<(&str, Outcome)> {
+    let (test, word) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let outcome = match word.split([',', ' ']).next()? {
+        "ok" => Outcome::Passed,
+        "FAILED" => Outcome::Failed(String::new()),
+        "ignored" => Outcome::Skipped("ignored".to_owned()),
+        _ => return None,
+    };
+    Some((test, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRANSCRIPT: &str = r#"
+guest: 6.1.0-49-amd64 after 3.1 s
+{"kernel":"6.1","observation":"icmp-sent","candidate":"raw_tracepoint:icmp_send","refused":"No such file"}
+test every ... ok
+test a::one ... ok
+skipped: a::two: nginx is not installed: install it
+test a::two ... ok
+test b ... FAILED
+test c ... ignored, for a reason
+
+failures:
+
+---- b stdout ----
+
+thread 'b' panicked at b.rs:1:
+Error: the awaited failure did not come
+more
+
+failures:
+    b
+
+test result: FAILED. 2 passed; 1 failed; 1 ignored
+guest: exit code 1
+"#;
+
+    #[test]
+    fn a_transcript_tells_what_every_test_and_every_means_came_to() {
+        let mut transcript = Transcript::default();
+        for line in TRANSCRIPT.lines() {
+            transcript.take(line);
+        }
+        assert_eq!(transcript.means.len(), 1);
+        assert_eq!(transcript.means[0].refused.as_deref(), Some("No such file"));
+        let tests = transcript.into_tests();
+        assert_eq!(tests["a::one"], Outcome::Passed);
+        assert_eq!(
+            tests["a::two"],
+            Outcome::Skipped("nginx is not installed: install it".to_owned())
+        );
+        assert_eq!(
+            tests["b"],
+            Outcome::Failed("Error: the awaited failure did not come".to_owned())
+        );
+        assert_eq!(tests["c"], Outcome::Skipped("ignored".to_owned()));
+        assert_eq!(tests.len(), 5);
+    }
+}
