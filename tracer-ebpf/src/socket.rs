@@ -37,6 +37,10 @@ const WINDOW: u64 = 100_000_000;
 /// How long after a failure the close of a client's connection is still told, in nanoseconds.
 const SAME_TURN: u64 = 20_000_000;
 
+/// Each branch is a function of its own: the frames of a call and of all its callers share 512
+/// bytes (`check_max_stack_depth`) on kernels that give programs no stack of their own, which
+/// tracepoints have since 6.13, and one frame for all branches would not share its slots.
+///
 /// match-proto: sock:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
 #[raw_tracepoint]
 pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
@@ -113,7 +117,7 @@ pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
 
 /// `tcp_v4_connect` and `tcp_v6_connect` enter SYN_SENT when the route is found and the
 /// destination is set, and before the local port is chosen.
-#[inline(always)]
+#[inline(never)]
 fn attempt_begins(socket: u64) {
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() || !is_tcp(socket) {
@@ -147,7 +151,7 @@ fn attempt_begins(socket: u64) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn attempt_succeeds(socket: u64) {
     let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
         return;
@@ -162,19 +166,24 @@ fn attempt_succeeds(socket: u64) {
 
 /// A socket in SYN_SENT that receives a SYN goes on to SYN_RECV
 /// (`tcp_rcv_synsent_state_process`). Where that SYN is its own it is connected to itself.
-#[inline(always)]
+#[inline(never)]
 fn attempt_meets_itself(socket: u64) {
     let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
         return;
     };
     // SAFETY: the entry stays until this function removes it at its end; the socket is locked.
     let attempt = unsafe { &*attempt };
-    let local = local_address(socket);
-    let remote = remote_address(socket);
-    if local.port == remote.port && local.ip == remote.ip {
+    if is_its_own_peer(socket) {
         connected(socket, attempt, true);
     }
     forget(socket, attempt);
+}
+
+#[inline(never)]
+fn is_its_own_peer(socket: u64) -> bool {
+    let local = local_address(socket);
+    let remote = remote_address(socket);
+    local.port == remote.port && local.ip == remote.ip
 }
 
 #[inline(always)]
@@ -195,7 +204,7 @@ fn connected(socket: u64, attempt: &Attempt, self_connected: bool) {
     );
 }
 
-#[inline(always)]
+#[inline(never)]
 fn attempt_ends(socket: u64) {
     let Some(attempt) = ATTEMPTS.get_ptr(socket) else {
         return;
@@ -319,7 +328,7 @@ fn nameless(attempt: &Attempt) -> Task {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn client_closes(socket: u64) {
     if !interested(interest::CLIENTS_LEAVING) {
         return;
@@ -351,7 +360,7 @@ fn answered_since(socket: u64, failing: &Failing) -> bool {
     sent.wrapping_sub(failing.failed_jiffies) as i32 >= 0
 }
 
-#[inline(always)]
+#[inline(never)]
 fn listening(which: u16, socket: u64) {
     if !is_tcp(socket) {
         return;

@@ -22,7 +22,7 @@ const MOST_THREADS: usize = 4;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run the load test and the live tests on Debian's newest kernels of these series instead,
-    /// emulated; without any, or with `all`, on every kernel that is supported
+    /// emulated; without any, the load test on all and the live tests on some; `all` for both on all
     #[arg(long, value_name = "KERNEL", num_args = 0..)]
     vm: Option<Vec<String>>,
     /// Passed on to `cargo test`

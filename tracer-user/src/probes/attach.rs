@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, RawTracePoint, TracePoint},
 };
@@ -39,11 +39,20 @@ pub struct Probes {
 impl Probes {
     /// Creates the maps and prepares the programs for this kernel; attaches nothing yet.
     pub fn load(btf: &Btf, wishes: Wishes) -> Result<Self, ProbesError> {
+        Self::load_with(btf, wishes, VerifierLogLevel::DISABLE)
+    }
+
+    /// The same; with a log, the verifier's last words stand in the reasons.
+    pub(super) fn load_with(
+        btf: &Btf,
+        wishes: Wishes,
+        log: VerifierLogLevel,
+    ) -> Result<Self, ProbesError> {
         let layout = layout::resolve(btf, wishes);
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer"));
         let ebpf = loader()
             .btf(None)
-            .verifier_log_level(aya::VerifierLogLevel::DISABLE)
+            .verifier_log_level(log)
             .override_global("LAYOUT", layout.as_bytes(), true)
             .load(object)
             .map_err(|error| ProbesError::Object(Box::new(error)))?;
@@ -191,7 +200,8 @@ fn loader() -> EbpfLoader<'static> {
     std::thread::scope(|scope| scope.spawn(rootless).join()).unwrap_or_default()
 }
 
-/// The innermost error is the kernel's, and the only one worth a line.
+/// The innermost error is the kernel's, and the only one worth a line; behind it what the verifier
+/// said last.
 fn words(error: ProgramError) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -199,5 +209,41 @@ fn words(error: ProgramError) -> String {
         words = error.to_string();
         source = error.source();
     }
+    if let ProgramError::LoadError { verifier_log, .. } = &error {
+        if std::env::var_os("VMX_FULL").is_some() {
+            words.push_str(&verifier_log.to_string());
+        }
+        words.extend(last_complaint(&verifier_log.to_string()).map(|line| format!(": {line}")));
+    }
     words
+}
+
+/// The line that says why a program was refused: the last one before the statistics.
+fn last_complaint(log: &str) -> Option<String> {
+    const STATISTICS: [&str; 4] = [
+        "processed ",
+        "verification time",
+        "stack depth",
+        "peak_states",
+    ];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word)))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_complaint;
+
+    #[test]
+    fn the_complaint_is_what_the_verifier_says_before_its_statistics() {
+        let log = "0: (b7) r0 = 0\nR1 invalid mem access 'scalar'\nverification time 12 usec\n\
+            stack depth 8\nprocessed 3 insns (limit 1000000)\n\n";
+        assert_eq!(
+            last_complaint(log).as_deref(),
+            Some("R1 invalid mem access 'scalar'")
+        );
+        assert_eq!(last_complaint(""), None);
+    }
 }

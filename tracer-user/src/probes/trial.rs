@@ -1,6 +1,9 @@
 //! Every means tried, and not only the first that works.
 
-use super::{Candidate, OBSERVATIONS, Observation, Probes};
+use aya::VerifierLogLevel;
+
+use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes};
+use crate::btf::Btf;
 
 /// What became of one means of an observation on this kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,20 +15,24 @@ pub struct Trial {
 }
 
 impl Probes {
-    /// Loads and attaches every candidate of every observation. What attaches stays so until
-    /// this is dropped: several means of one observation tell their facts twice, so that nothing
-    /// can be traced with it.
-    pub fn try_every_candidate(mut self) -> Vec<Trial> {
+    /// Loads every candidate of every observation, attaches it, and detaches all at the end.
+    /// Reasons have the verifier's last words.
+    ///
+    /// # Errors
+    ///
+    /// The maps cannot be created.
+    pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
+        let mut probes = Self::load_with(btf, wishes, VerifierLogLevel::DEBUG)?;
         let candidates = OBSERVATIONS.iter().flat_map(|observation| {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });
-        candidates
+        Ok(candidates
             .map(|(observation, candidate)| Trial {
                 observation,
                 candidate,
-                refused: self.try_candidate(candidate).err(),
+                refused: probes.try_candidate(candidate).err(),
             })
-            .collect()
+            .collect())
     }
 }

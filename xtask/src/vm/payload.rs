@@ -53,12 +53,13 @@ impl Payload {
         })
     }
 
-    /// Writes the image; `tests` are arguments of the live tests.
+    /// Writes the image; `tests` are arguments of the live tests, which are left out
+    /// where there are none.
     ///
     /// # Errors
     ///
     /// The image cannot be written.
-    pub fn image(&self, tests: &[OsString], image: &Path) -> Result<()> {
+    pub fn image(&self, tests: Option<&[OsString]>, image: &Path) -> Result<()> {
         let folder = tempfile::tempdir().context("cannot create a folder")?;
         let mut run = String::new();
         for program in self.programs.iter().chain([&self.tool]) {
@@ -80,7 +81,7 @@ impl Payload {
         image::of_folder(folder.path(), image)
     }
 
-    fn script(&self, tests: &[OsString]) -> String {
+    fn script(&self, tests: Option<&[OsString]>) -> String {
         let word = |path: &Path| quoted(path.as_os_str().as_encoded_bytes());
         let mut script = format!(
             "export WHYREFUSED_BIN={} WHYREFUSED_TEST_PATIENCE={PATIENCE}\ncode=0\n\
@@ -88,11 +89,14 @@ impl Payload {
             word(&self.tool),
             word(&self.load_test),
         );
-        script += &format!("{} --show-output --color=never", word(&self.live_tests));
-        for argument in tests {
-            script += &format!(" {}", quoted(argument.as_encoded_bytes()));
+        if let Some(tests) = tests {
+            script += &format!("{} --show-output --color=never", word(&self.live_tests));
+            for argument in tests {
+                script += &format!(" {}", quoted(argument.as_encoded_bytes()));
+            }
+            script += " || code=1\n";
         }
-        script + " || code=1\nexit $code\n"
+        script + "exit $code\n"
     }
 }
 
