@@ -67,6 +67,7 @@ pub fn run(series: &[String], tests: &[OsString]) -> Result<()> {
     let run = Run {
         root: root::prepare(&archive, &folder)?,
         payload: payload()?,
+        revision: revision()?,
         archive,
         folder,
     };
@@ -90,6 +91,7 @@ struct Run {
     folder: PathBuf,
     root: PathBuf,
     payload: Payload,
+    revision: String,
 }
 
 impl Run {
@@ -133,7 +135,7 @@ impl Run {
         let results = Results {
             kernel: kernel.release.clone(),
             version: kernel.version.clone(),
-            revision: said_by("git", &["describe", "--always", "--dirty"])?,
+            revision: self.revision.clone(),
             day: said_by("date", &["--utc", "+%Y-%m-%d"])?,
             seconds: took.as_secs(),
             means: transcript.means.clone(),
@@ -185,6 +187,16 @@ fn write_table(folder: &Path) -> Result<()> {
     let path = workspace::root().join("KERNELS.md");
     fs::write(&path, table::text(&results))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The commit, and whether more than the table was changed since.
+fn revision() -> Result<String> {
+    let commit = said_by("git", &["rev-parse", "--short", "HEAD"])?;
+    let changed = said_by("git", &["status", "--porcelain", "--", ".", ":!KERNELS.md"])?;
+    Ok(match changed.is_empty() {
+        true => commit,
+        false => format!("{commit} and changes"),
+    })
 }
 
 fn said_by(program: &str, arguments: &[&str]) -> Result<String> {

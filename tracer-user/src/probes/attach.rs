@@ -16,6 +16,11 @@ use crate::{
     event::{ProbeReport, RefusedCandidate},
 };
 
+/// What the verifier writes of a program that it refuses: why, and no instruction. Only then
+/// does aya give it room to write to, and without a level the kernel refuses that room with
+/// EINVAL (`bpf_verifier_log_attr_valid`) in place of the reason.
+const COMPLAINTS: VerifierLogLevel = VerifierLogLevel::STATS;
+
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbesError {
@@ -39,20 +44,11 @@ pub struct Probes {
 impl Probes {
     /// Creates the maps and prepares the programs for this kernel; attaches nothing yet.
     pub fn load(btf: &Btf, wishes: Wishes) -> Result<Self, ProbesError> {
-        Self::load_with(btf, wishes, VerifierLogLevel::DISABLE)
-    }
-
-    /// The same; with a log, the verifier's last words stand in the reasons.
-    pub(super) fn load_with(
-        btf: &Btf,
-        wishes: Wishes,
-        log: VerifierLogLevel,
-    ) -> Result<Self, ProbesError> {
         let layout = layout::resolve(btf, wishes);
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer"));
         let ebpf = loader()
             .btf(None)
-            .verifier_log_level(log)
+            .verifier_log_level(COMPLAINTS)
             .override_global("LAYOUT", layout.as_bytes(), true)
             .load(object)
             .map_err(|error| ProbesError::Object(Box::new(error)))?;
@@ -210,9 +206,6 @@ fn words(error: ProgramError) -> String {
         source = error.source();
     }
     if let ProgramError::LoadError { verifier_log, .. } = &error {
-        if std::env::var_os("VMX_FULL").is_some() {
-            words.push_str(&verifier_log.to_string());
-        }
         words.extend(last_complaint(&verifier_log.to_string()).map(|line| format!(": {line}")));
     }
     words

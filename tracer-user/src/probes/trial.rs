@@ -1,7 +1,5 @@
 //! Every means tried, and not only the first that works.
 
-use aya::VerifierLogLevel;
-
 use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes};
 use crate::btf::Btf;
 
@@ -16,13 +14,12 @@ pub struct Trial {
 
 impl Probes {
     /// Loads every candidate of every observation, attaches it, and detaches all at the end.
-    /// Reasons have the verifier's last words.
     ///
     /// # Errors
     ///
     /// The maps cannot be created.
     pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
-        let mut probes = Self::load_with(btf, wishes, VerifierLogLevel::DEBUG)?;
+        let mut probes = Self::load(btf, wishes)?;
         let candidates = OBSERVATIONS.iter().flat_map(|observation| {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))

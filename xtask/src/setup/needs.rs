@@ -38,8 +38,9 @@ const TEST_PROGRAMS: [(&str, &[&str]); 11] = [
 const BENCH_PROGRAMS: [(&str, &[&str]); 1] = [("wrk", &["wrk"])];
 
 /// The programs that boot other kernels, and make what they boot from.
-const GUEST_PROGRAMS: [(&str, &[&str]); 10] = [
+const GUEST_PROGRAMS: [(&str, &[&str]); 11] = [
     ("qemu-system-x86_64", &["qemu-system-x86"]),
+    ("setpriv", &["util-linux"]),
     ("mmdebstrap", &["mmdebstrap"]),
     ("mke2fs", &["e2fsprogs"]),
     ("depmod", &["kmod"]),

@@ -101,7 +101,9 @@ impl Guest<'_> {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("qemu-system-x86_64");
+        // It ends with us, however we end.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(MACHINE).arg(COMMAND_LINE);
         command.arg("-kernel").arg(&self.bootable.vmlinux);
         command.arg("-initrd").arg(&self.bootable.initramfs);

@@ -12,7 +12,7 @@ use super::{image, initramfs, modules, vmlinux};
 use crate::step;
 
 /// The packages that make up a kernel: all in the first one before 6.19, split since.
-const PACKAGES: &str = "^linux-(image|binary|modules|base)-[0-9][^ ]*-amd64$";
+const PACKAGES: &str = "^linux-(image|binary|modules)-[0-9][^ ]*-amd64$";
 const IMAGE: &str = "linux-image-";
 const ARCHITECTURE: &str = "-amd64";
 
@@ -42,7 +42,18 @@ pub struct Bootable {
 /// The index cannot be read.
 pub fn offered(archive: &Archive) -> Result<Vec<Kernel>> {
     let records = archive.matching(PACKAGES)?;
-    let mut kernels: Vec<_> = records.iter().filter_map(kernel).collect();
+    let has = |package: &String, version: &String| {
+        let found = records
+            .iter()
+            .find(|one| one.get("Package") == Some(package));
+        found.is_some_and(|one| one.get("Version") == Some(version))
+    };
+    let mut kernels: Vec<_> = records
+        .iter()
+        .filter_map(kernel)
+        // The archive keeps parts of kernels that it has removed.
+        .filter(|one| one.packages.iter().all(|part| has(part, &one.version)))
+        .collect();
     // Of one version, the build for its own release of Debian is the last: others have a `~`.
     kernels.sort_by_cached_key(|kernel| {
         let version = &kernel.version;
@@ -62,7 +73,7 @@ pub fn newest<'a>(kernels: &'a [Kernel], series: &str) -> Result<&'a Kernel> {
         .iter()
         .rfind(|kernel| !wanted.is_empty() && numbers(&kernel.version).starts_with(&wanted));
     found.with_context(|| {
-        let mut offered: Vec<_> = kernels.iter().map(|kernel| series_of(kernel)).collect();
+        let mut offered: Vec<_> = kernels.iter().map(series_of).collect();
         offered.dedup();
         format!(
             "Debian has no kernel {series}; it has {}",
@@ -155,12 +166,16 @@ fn kernel(record: &Record) -> Option<Kernel> {
     if number.ends_with("-cloud") || number.ends_with("-rt") || numbers(number).len() < 3 {
         return None;
     }
-    // Since 6.19 the image is empty and depends on what it was before.
+    // Since 6.19 the image is empty and depends on what was in it before.
     let parts = record.get("Depends").map_or("", String::as_str);
     let parts = parts
         .split([',', '|'])
         .filter_map(|one| one.split_whitespace().next())
-        .filter(|one| one.starts_with("linux-") && one.ends_with(release));
+        .filter(|one| {
+            ["linux-binary-", "linux-modules-"]
+                .iter()
+                .any(|part| one.strip_prefix(part) == Some(release))
+        });
     let packages = std::iter::once(name.as_str()).chain(parts);
     Some(Kernel {
         release: release.to_owned(),
@@ -228,7 +243,6 @@ mod tests {
             kernel.packages,
             [
                 "linux-image-7.3.4+deb13-amd64",
-                "linux-base-7.3.4+deb13-amd64",
                 "linux-binary-7.3.4+deb13-amd64",
             ]
         );

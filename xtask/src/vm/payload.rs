@@ -104,7 +104,9 @@ impl Payload {
 fn built() -> Result<Vec<(String, PathBuf)>> {
     let mut command = workspace::cargo("test");
     command
-        .args(["--no-run", "--message-format=json-render-diagnostics"])
+        // Emulated, what is not optimised would take most of the time.
+        .args(["--release", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
         .args(["--package", "whyrefused-tests", "--package", "tracer-user"])
         .args(["--bins", "--test", "live", "--test", "every_candidate"])
         .stdout(Stdio::piped());
