@@ -16,7 +16,7 @@ use crate::workspace;
 const INIT: &str = include_str!("payload.sh");
 
 /// How many times longer than here anything may take in a guest.
-const PATIENCE: u32 = 10;
+const PATIENCE: u32 = 4;
 
 /// Programs that stand in the guest where they stand here, for tests know their paths.
 pub struct Payload {

@@ -38,7 +38,7 @@ pub struct Means {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Passed,
-    /// With the first line of what it said.
+    /// With a line of what it said: the first, or the last cause.
     Failed(String),
     Skipped(String),
 }
@@ -50,8 +50,27 @@ pub struct Transcript {
     tests: BTreeMap<String, Outcome>,
     skipped: BTreeMap<String, String>,
     failures: BTreeSet<String>,
-    /// The failed test whose words come next.
-    speaking: Option<String>,
+    speaking: Option<Speaking>,
+}
+
+/// A failed test whose words come now.
+#[derive(Debug)]
+struct Speaking {
+    test: String,
+    /// What the next line is worth.
+    next: Next,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It is the first.
+    Message,
+    /// Nothing, but for the heading of causes.
+    Rest,
+    /// It is the first cause.
+    Cause,
+    /// It is worth something where it is one more cause.
+    FurtherCause,
 }
 
 impl Transcript {
@@ -93,15 +112,46 @@ impl Transcript {
     fn take_words(&mut self, line: &str) {
         if let Some(heading) = line.strip_prefix("---- ") {
             let test = heading.strip_suffix(" stdout ----").unwrap_or(heading);
-            self.speaking = self.failures.contains(test).then(|| test.to_owned());
+            self.speaking = self.failures.contains(test).then(|| Speaking {
+                test: test.to_owned(),
+                next: Next::Message,
+            });
         } else if line.starts_with("test result: ") || line == "failures:" {
             self.speaking = None;
-        } else if !line.is_empty()
-            && !line.starts_with("thread '")
-            && let Some(test) = self.speaking.take()
+        } else if let Some(speaking) = &mut self.speaking
+            && let Some(words) = speaking.listen(line)
         {
-            let reason = line.chars().take(LONGEST_REASON).collect();
-            self.tests.insert(test, Outcome::Failed(reason));
+            let reason = words.chars().take(LONGEST_REASON).collect();
+            self.tests
+                .insert(speaking.test.clone(), Outcome::Failed(reason));
+        }
+    }
+}
+
+impl Speaking {
+    /// What the line says, where it says more about the failure than those before it. The
+    /// causes of an error stand behind a heading, with numbers where they are more than one.
+    fn listen<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        if line == "Caused by:" {
+            self.next = Next::Cause;
+            return None;
+        }
+        let numbered = || {
+            let (number, cause) = line.strip_prefix("    ")?.split_once(": ")?;
+            number.parse::<u8>().ok().map(|_| cause)
+        };
+        match self.next {
+            Next::Message if line.is_empty() || line.starts_with("thread '") => None,
+            Next::Message => {
+                self.next = Next::Rest;
+                Some(line)
+            }
+            Next::Rest => None,
+            Next::Cause => {
+                self.next = Next::FurtherCause;
+                Some(numbered().unwrap_or(line.trim()))
+            }
+            Next::FurtherCause => numbered(),
         }
     }
 }
@@ -137,8 +187,12 @@ failures:
 ---- b stdout ----
 
 thread 'b' panicked at b.rs:1:
-Error: the awaited failure did not come
-more
+Error: upstream four: Failure {
+  more
+
+Caused by:
+    0: the verdict is wrong
+    1: expected firewall-drop, got undetermined
 
 failures:
     b
@@ -163,7 +217,7 @@ guest: exit code 1
         );
         assert_eq!(
             tests["b"],
-            Outcome::Failed("Error: the awaited failure did not come".to_owned())
+            Outcome::Failed("expected firewall-drop, got undetermined".to_owned())
         );
         assert_eq!(tests["c"], Outcome::Skipped("ignored".to_owned()));
         assert_eq!(tests.len(), 5);
