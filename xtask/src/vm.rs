@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::setup::{self, Purpose};
-use crate::{build, workspace};
+use crate::workspace;
 use archive::Archive;
 use guest::Guest;
 use kernel::Kernel;
@@ -66,7 +66,7 @@ pub fn run(series: &[String], tests: &[OsString]) -> Result<()> {
     }
     let run = Run {
         root: root::prepare(&archive, &folder)?,
-        payload: payload()?,
+        payload: Payload::build(env::var_os("WHYREFUSED_BIN").map(PathBuf::from))?,
         revision: revision()?,
         archive,
         folder,
@@ -156,18 +156,6 @@ fn chosen(series: &[String]) -> Vec<(String, bool)> {
         [one] if one == "all" => SERIES.map(|(name, _)| (name.to_owned(), true)).to_vec(),
         named => named.iter().map(|name| (name.clone(), true)).collect(),
     }
-}
-
-/// What runs in the guests, built anew unless the environment names the tool.
-fn payload() -> Result<Payload> {
-    let tool = match env::var_os("WHYREFUSED_BIN") {
-        Some(tool) => PathBuf::from(tool),
-        None => {
-            build::release()?;
-            workspace::binary()
-        }
-    };
-    Payload::build(&tool)
 }
 
 fn results_in(folder: &Path) -> PathBuf {

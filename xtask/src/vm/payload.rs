@@ -27,12 +27,13 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Builds the test programs; the tool is built already.
+    /// Builds the tool and the test programs; another build of the tool may be named.
     ///
     /// # Errors
     ///
     /// Something does not compile.
-    pub fn build(tool: &Path) -> Result<Self> {
+    pub fn build(named: Option<PathBuf>) -> Result<Self> {
+        let mut tool = named;
         let mut load_test = None;
         let mut live_tests = None;
         let mut programs = Vec::new();
@@ -41,13 +42,17 @@ impl Payload {
                 "every_candidate" => load_test = Some(path.clone()),
                 "live" => live_tests = Some(path.clone()),
                 "backend" | "demo" => {}
+                "whyrefused" => {
+                    tool.get_or_insert(path);
+                    continue;
+                }
                 _ => continue,
             }
             programs.push(path);
         }
         Ok(Self {
             programs,
-            tool: tool.to_owned(),
+            tool: tool.context("cargo built no whyrefused")?,
             load_test: load_test.context("cargo built no test every_candidate")?,
             live_tests: live_tests.context("cargo built no test live")?,
         })
