@@ -81,7 +81,7 @@ fn push_means(text: &mut String, results: &[Results]) {
 }
 
 fn push_tests(text: &mut String, results: &[Results]) {
-    *text += "\n## Live tests\n\n";
+    *text += "\n## Tests\n\n";
     push_heads(text, &["test"], results);
     let tests: BTreeSet<_> = results.iter().flat_map(|one| one.tests.keys()).collect();
     for test in tests {
