@@ -32,8 +32,8 @@ use payload::Payload;
 use results::{Results, Transcript};
 
 /// The series that are run unless others are named: those of Debian's releases, and the newest
-/// of the last two majors. The live tests take about a quarter of an hour on one of them: unless
-/// all is asked for they run on the oldest kernel, which shows the least, and on the stable one.
+/// of the last two majors. The live tests take twenty minutes on one of them: unless all is asked
+/// for they run on the oldest kernel, which shows the least, and on the stable one.
 const SERIES: [(&str, bool); 5] = [
     ("5.10", true),
     ("6.1", true),
