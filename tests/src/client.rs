@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::namespace::Namespace;
+use crate::patience::patiently;
 
 /// How long a response may take: above every timeout that the tests give nginx.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,10 +42,10 @@ pub fn get(namespace: &Namespace, server: SocketAddr, path: &str) -> Result<Resp
 /// Nobody listens there.
 pub fn send(namespace: &Namespace, server: SocketAddr, path: &str) -> Result<TcpStream> {
     let mut stream = namespace.inside(|| {
-        TcpStream::connect_timeout(&server, PATIENCE)
+        TcpStream::connect_timeout(&server, patiently(PATIENCE))
             .with_context(|| format!("cannot connect to {server}"))
     })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patiently(PATIENCE)))?;
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: lab.test\r\nConnection: close\r\n\r\n"

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::contract::{End, Event, Failure, Recovery, Session};
 use crate::host::Host;
-use crate::patience::SOON;
+use crate::patience::{SOON, patiently};
 use crate::process::{Process, run};
 use crate::scratch;
 
@@ -71,7 +71,7 @@ impl Tracer {
             .take()
             .context("no standard output")?;
         let lines = read_lines(stdout);
-        let first = lines.recv_timeout(SOON);
+        let first = lines.recv_timeout(patiently(SOON));
         let attached_in = started.elapsed();
         let Ok(first) = first else {
             bail!(
@@ -169,6 +169,7 @@ impl Tracer {
     }
 
     fn next<T>(&mut self, deadline: Duration, wanted: impl Fn(&Event) -> Option<T>) -> Result<T> {
+        let deadline = patiently(deadline);
         let until = Instant::now() + deadline;
         let mut seen = 0;
         loop {

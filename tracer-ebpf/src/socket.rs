@@ -39,6 +39,10 @@ const WINDOW: u64 = 100_000_000;
 /// How long after a failure the close of a client's connection is still told, in nanoseconds.
 const SAME_TURN: u64 = 20_000_000;
 
+/// Each branch is a function of its own: the frames of a call and of all its callers share 512
+/// bytes (`check_max_stack_depth`) on kernels that give programs no stack of their own, which
+/// tracepoints have since 6.13, and one frame for all branches would not share its slots.
+///
 /// match-proto: sock:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
 #[raw_tracepoint]
 pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
@@ -164,7 +168,7 @@ fn attempt_begins(socket: u64) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn attempt_succeeds(socket: u64) {
     let Some(attempt) = ATTEMPTS.get_ptr_mut(socket) else {
         return;
@@ -187,12 +191,17 @@ fn attempt_meets_itself(socket: u64) {
     };
     // SAFETY: the entry stays until this function removes it at its end; the socket is locked.
     let attempt = unsafe { &*attempt };
-    let local = local_address(socket);
-    let remote = remote_address(socket);
-    if local.port == remote.port && local.ip == remote.ip {
+    if is_its_own_peer(socket) {
         connected(socket, attempt, true);
     }
     forget(socket, attempt);
+}
+
+#[inline(never)]
+fn is_its_own_peer(socket: u64) -> bool {
+    let local = local_address(socket);
+    let remote = remote_address(socket);
+    local.port == remote.port && local.ip == remote.ip
 }
 
 #[inline(always)]

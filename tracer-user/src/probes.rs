@@ -4,10 +4,12 @@ mod attach;
 mod layout;
 mod names;
 mod perf_event;
+mod trial;
 mod watched;
 
 pub use attach::{Probes, ProbesError};
 pub use names::Names;
+pub use trial::Trial;
 
 /// What the caller wants of the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod test;
 #[expect(dead_code, reason = "the build script of tracer-user uses the rest")]
 #[path = "../../tracer-user/build/toolchain.rs"]
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

@@ -27,6 +27,8 @@ pub enum Purpose {
     Test,
     /// `cargo xtask bench`: a load generator, too
     Bench,
+    /// `cargo xtask test --vm`: an emulator, and what makes images for it, too
+    Guests,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {

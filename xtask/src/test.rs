@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 
 use crate::setup::{self, Purpose};
-use crate::{build, workspace};
+use crate::{build, vm, workspace};
 use report::Report;
 
 /// The live tests start an nginx each and time what it does: more of them at once would
@@ -21,6 +21,10 @@ const MOST_THREADS: usize = 4;
 
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Run the load test and the live tests on Debian's newest kernels of these series instead,
+    /// emulated; without any, the load test on all and the live tests on some; `all` for both on all
+    #[arg(long, value_name = "KERNEL", num_args = 0..)]
+    vm: Option<Vec<String>>,
     /// Passed on to `cargo test`
     #[arg(value_name = "CARGO TEST ARGUMENTS", allow_hyphen_values = true)]
     cargo: Vec<OsString>,
@@ -30,6 +34,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(series) = &arguments.vm {
+        return vm::run(series, &arguments.tests);
+    }
     setup::ensure(Purpose::Test)?;
     build::release()?;
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, RawTracePoint, TracePoint},
 };
@@ -15,6 +15,11 @@ use crate::{
     btf::Btf,
     event::{ProbeReport, RefusedCandidate},
 };
+
+/// What the verifier writes of a program that it refuses: why, and no instruction. Only then
+/// does aya give it room to write to, and without a level the kernel refuses that room with
+/// EINVAL (`bpf_verifier_log_attr_valid`) in place of the reason.
+const COMPLAINTS: VerifierLogLevel = VerifierLogLevel::STATS;
 
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +48,7 @@ impl Probes {
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer"));
         let ebpf = loader()
             .btf(None)
-            .verifier_log_level(aya::VerifierLogLevel::DISABLE)
+            .verifier_log_level(COMPLAINTS)
             .override_global("LAYOUT", layout.as_bytes(), true)
             .load(object)
             .map_err(|error| ProbesError::Object(Box::new(error)))?;
@@ -156,7 +161,7 @@ impl Probes {
         }
     }
 
-    fn try_candidate(&mut self, candidate: Candidate) -> Result<(), String> {
+    pub(super) fn try_candidate(&mut self, candidate: Candidate) -> Result<(), String> {
         let program = self
             .ebpf
             .program_mut(candidate.program())
@@ -191,7 +196,8 @@ fn loader() -> EbpfLoader<'static> {
     std::thread::scope(|scope| scope.spawn(rootless).join()).unwrap_or_default()
 }
 
-/// The innermost error is the kernel's, and the only one worth a line.
+/// The innermost error is the kernel's, and the only one worth a line; behind it what the verifier
+/// said last.
 fn words(error: ProgramError) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -199,5 +205,38 @@ fn words(error: ProgramError) -> String {
         words = error.to_string();
         source = error.source();
     }
+    if let ProgramError::LoadError { verifier_log, .. } = &error {
+        words.extend(last_complaint(&verifier_log.to_string()).map(|line| format!(": {line}")));
+    }
     words
+}
+
+/// The line that says why a program was refused: the last one before the statistics.
+fn last_complaint(log: &str) -> Option<String> {
+    const STATISTICS: [&str; 4] = [
+        "processed ",
+        "verification time",
+        "stack depth",
+        "peak_states",
+    ];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word)))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_complaint;
+
+    #[test]
+    fn the_complaint_is_what_the_verifier_says_before_its_statistics() {
+        let log = "0: (b7) r0 = 0\nR1 invalid mem access 'scalar'\nverification time 12 usec\n\
+            stack depth 8\nprocessed 3 insns (limit 1000000)\n\n";
+        assert_eq!(
+            last_complaint(log).as_deref(),
+            Some("R1 invalid mem access 'scalar'")
+        );
+        assert_eq!(last_complaint(""), None);
+    }
 }

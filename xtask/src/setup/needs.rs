@@ -39,6 +39,30 @@ const TEST_PROGRAMS: [(&str, &[&str]); 13] = [
 
 const BENCH_PROGRAMS: [(&str, &[&str]); 1] = [("wrk", &["wrk"])];
 
+/// The programs that boot other kernels, and make what they boot from.
+const GUEST_PROGRAMS: [(&str, &[&str]); 11] = [
+    ("qemu-system-x86_64", &["qemu-system-x86"]),
+    ("setpriv", &["util-linux"]),
+    ("mmdebstrap", &["mmdebstrap"]),
+    ("mke2fs", &["e2fsprogs"]),
+    ("depmod", &["kmod"]),
+    ("cpio", &["cpio"]),
+    ("xz", &["xz-utils"]),
+    ("zstd", &["zstd"]),
+    ("gzip", &["gzip"]),
+    ("apt-cache", &["apt"]),
+    ("dpkg-deb", &["dpkg"]),
+];
+
+/// Files that the guests are made from: Debian's keys, and a busybox without libraries.
+const GUEST_FILES: [(&str, &str); 2] = [
+    (
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+    ),
+    ("/bin/busybox", "busybox-static"),
+];
+
 /// The BPF target that fits this host.
 pub fn target() -> &'static str {
     toolchain::target(cfg!(target_endian = "big"))
@@ -56,6 +80,10 @@ pub fn missing(purpose: Purpose) -> Result<Vec<Missing>> {
     }
     if purpose == Purpose::Bench {
         missing.extend(missing_programs(&BENCH_PROGRAMS));
+    }
+    if purpose == Purpose::Guests {
+        missing.extend(missing_programs(&GUEST_PROGRAMS));
+        missing.extend(missing_files(&GUEST_FILES));
     }
     Ok(missing)
 }
@@ -135,6 +163,17 @@ fn missing_programs(programs: &[(&str, &[&str])]) -> Vec<Missing> {
         .map(|(program, packages)| Missing {
             what: format!("the program {program}"),
             packages: packages.iter().map(|&package| package.to_owned()).collect(),
+        })
+        .collect()
+}
+
+fn missing_files(files: &[(&str, &str)]) -> Vec<Missing> {
+    files
+        .iter()
+        .filter(|(file, _)| !Path::new(file).is_file())
+        .map(|&(file, package)| Missing {
+            what: format!("the file {file}"),
+            packages: vec![package.to_owned()],
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use whyrefused_tests::host::Host;
-use whyrefused_tests::patience::SOON;
+use whyrefused_tests::patience::{SOON, patiently};
 use whyrefused_tests::process::Process;
 
 use crate::situations::Situation;
@@ -75,7 +75,8 @@ impl Narration {
 
     /// Relays the tool's words until it has said something and then nothing for `pause`.
     pub fn relay(&mut self, pause: Duration) -> Result<()> {
-        let mut patience = SOON;
+        let pause = patiently(pause);
+        let mut patience = patiently(SOON);
         loop {
             match self.words.recv_timeout(patience) {
                 Ok(words) => {
@@ -94,7 +95,7 @@ impl Narration {
     /// Stops the tool and relays its last words.
     pub fn end(mut self, shown: u32) -> Result<()> {
         self.tool.signal(Signal::SIGINT)?;
-        while let Ok(words) = self.words.recv_timeout(SOON) {
+        while let Ok(words) = self.words.recv_timeout(patiently(SOON)) {
             stdout().write_all(&words)?;
         }
         let status = self.tool.wait(SOON)?;

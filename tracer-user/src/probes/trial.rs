@@ -1,0 +1,35 @@
+//! Every means tried, and not only the first that works.
+
+use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes};
+use crate::btf::Btf;
+
+/// What became of one means of an observation on this kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    pub observation: &'static Observation,
+    pub candidate: Candidate,
+    /// Why it could not be loaded and attached; `None` where it was.
+    pub refused: Option<String>,
+}
+
+impl Probes {
+    /// Loads every candidate of every observation, attaches it, and detaches all at the end.
+    ///
+    /// # Errors
+    ///
+    /// The maps cannot be created.
+    pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
+        let mut probes = Self::load(btf, wishes)?;
+        let candidates = OBSERVATIONS.iter().flat_map(|observation| {
+            let candidates = observation.candidates.iter();
+            candidates.map(move |candidate| (observation, *candidate))
+        });
+        Ok(candidates
+            .map(|(observation, candidate)| Trial {
+                observation,
+                candidate,
+                refused: probes.try_candidate(candidate).err(),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,155 @@
+//! What runs in the guests: the tool and the test programs, as they were built here.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::image;
+use crate::workspace;
+
+const INIT: &str = include_str!("payload.sh");
+
+/// How many times longer than here anything may take in a guest.
+const PATIENCE: u32 = 4;
+
+/// Programs that stand in the guest where they stand here, for tests know their paths.
+pub struct Payload {
+    programs: Vec<PathBuf>,
+    tool: PathBuf,
+    load_test: PathBuf,
+    live_tests: PathBuf,
+}
+
+impl Payload {
+    /// Builds the tool and the test programs; another build of the tool may be named.
+    ///
+    /// # Errors
+    ///
+    /// Something does not compile.
+    pub fn build(named: Option<PathBuf>) -> Result<Self> {
+        let mut tool = named;
+        let mut load_test = None;
+        let mut live_tests = None;
+        let mut programs = Vec::new();
+        for (name, path) in built()? {
+            match name.as_str() {
+                "every_candidate" => load_test = Some(path.clone()),
+                "live" => live_tests = Some(path.clone()),
+                "backend" | "demo" => {}
+                "whyrefused" => {
+                    tool.get_or_insert(path);
+                    continue;
+                }
+                _ => continue,
+            }
+            programs.push(path);
+        }
+        Ok(Self {
+            programs,
+            tool: tool.context("cargo built no whyrefused")?,
+            load_test: load_test.context("cargo built no test every_candidate")?,
+            live_tests: live_tests.context("cargo built no test live")?,
+        })
+    }
+
+    /// Writes the image; `tests` are arguments of the live tests, which are left out
+    /// where there are none.
+    ///
+    /// # Errors
+    ///
+    /// The image cannot be written.
+    pub fn image(&self, tests: Option<&[OsString]>, image: &Path) -> Result<()> {
+        let folder = tempfile::tempdir().context("cannot create a folder")?;
+        let mut run = String::new();
+        for program in self.programs.iter().chain([&self.tool]) {
+            let place = program.parent().unwrap_or(program);
+            let name = program.file_name().unwrap_or_default();
+            fs::copy(program, folder.path().join(name))
+                .with_context(|| format!("cannot copy {}", program.display()))?;
+            run += &format!(
+                "mkdir -p {} && ln -sf /payload/{} {}\n",
+                quoted(place.as_os_str().as_encoded_bytes()),
+                quoted(name.as_encoded_bytes()),
+                quoted(program.as_os_str().as_encoded_bytes()),
+            );
+        }
+        run += &self.script(tests);
+        fs::write(folder.path().join("run"), run)?;
+        fs::write(folder.path().join("init"), INIT)?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        image::of_folder(folder.path(), image)
+    }
+
+    fn script(&self, tests: Option<&[OsString]>) -> String {
+        let word = |path: &Path| quoted(path.as_os_str().as_encoded_bytes());
+        let mut script = format!(
+            "export WHYREFUSED_BIN={} WHYREFUSED_TEST_PATIENCE={PATIENCE}\ncode=0\n\
+             {} --nocapture --color=never --test-threads=2 || code=1\n",
+            word(&self.tool),
+            word(&self.load_test),
+        );
+        if let Some(tests) = tests {
+            script += &format!("{} --show-output --color=never", word(&self.live_tests));
+            for argument in tests {
+                script += &format!(" {}", quoted(argument.as_encoded_bytes()));
+            }
+            script += " || code=1\n";
+        }
+        script + "exit $code\n"
+    }
+}
+
+/// The programs that the tests consist of, by their names.
+fn built() -> Result<Vec<(String, PathBuf)>> {
+    let mut command = workspace::cargo("test");
+    command
+        // Emulated, what is not optimised would take most of the time.
+        .args(["--release", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .args(["--package", "whyrefused-tests", "--package", "tracer-user"])
+        .args(["--bins", "--test", "live", "--test", "every_candidate"])
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot run cargo test")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let mut programs = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let message: Value = serde_json::from_str(&line?)?;
+        if let (Some(name), Some(path)) = (
+            message["target"]["name"].as_str(),
+            message["executable"].as_str(),
+        ) {
+            let is_test = message["profile"]["test"].as_bool() == Some(true);
+            let is_program = message["target"]["kind"][0] == "bin";
+            // The programs come without their unit tests.
+            if is_test != is_program {
+                programs.push((name.to_owned(), PathBuf::from(path)));
+            }
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("the tests do not compile");
+    }
+    Ok(programs)
+}
+
+/// The bytes as one word of a shell.
+fn quoted(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_word_with_quotes_and_blanks_stays_one_word() {
+        assert_eq!(quoted(b"a 'b' $c"), r"'a '\''b'\'' $c'");
+    }
+}
