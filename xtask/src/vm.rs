@@ -98,7 +98,7 @@ impl Run {
     /// Runs the load test and, with these arguments, the live tests.
     fn on(&self, kernel: &Kernel, tests: Option<&[OsString]>) -> Result<()> {
         let bootable = kernel.prepare(&self.archive, &self.folder.join("kernels"))?;
-        let payload = self.folder.join("payload.img");
+        let payload = self.folder.join(format!("payload-{}.img", kernel.release));
         self.payload.image(tests, &payload)?;
         let logs = self.folder.join("logs");
         fs::create_dir_all(&logs)?;
@@ -120,6 +120,8 @@ impl Run {
                 println!("{}: {line}", kernel.release);
             }
         });
+        fs::remove_file(&payload)
+            .with_context(|| format!("cannot remove {}", payload.display()))?;
         self.keep(kernel, transcript, started.elapsed())?;
         match code? {
             0 => Ok(()),

@@ -229,7 +229,10 @@ fn listening(namespaces: &Namespaces) -> Vec<Listed> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+    use std::thread;
+    use std::time::Instant;
 
     use super::*;
     use crate::host::testing::root_or_skip;
@@ -252,6 +255,7 @@ mod tests {
         listeners.look(&namespaces, 2);
         assert_eq!(listeners.owners(), [own]);
         drop(socket);
+        nobody_listens_at(&path);
         listeners.look(&namespaces, 3);
         let ended = listeners.ended(own, &bytes).unwrap();
         assert_eq!((ended.at, &ended.death), (2, &Death::Closed));
@@ -263,5 +267,14 @@ mod tests {
         assert!(!listeners.process_exited(1, &death, 4));
         let ended = listeners.ended(own, &bytes).unwrap();
         assert_eq!((ended.at, ended.death, ended.witnessed), (4, death, true));
+    }
+
+    /// A child that another test starts at that moment holds our descriptors until its `exec()`.
+    fn nobody_listens_at(path: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while UnixStream::connect(path).is_ok() {
+            assert!(Instant::now() < deadline, "somebody listens at {path:?}");
+            thread::yield_now();
+        }
     }
 }
