@@ -45,8 +45,8 @@ pub enum ProbesError {
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     /// By the name of the observation.
-    attached: HashMap<&'static str, Vec<Attached>>,
-    reports: Vec<ProbeReport>,
+    pub(super) attached: HashMap<&'static str, Vec<Attached>>,
+    pub(super) reports: Vec<ProbeReport>,
 }
 
 impl Probes {
