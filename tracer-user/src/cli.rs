@@ -55,6 +55,8 @@ pub struct TraceArguments {
     /// Fold identical failures within this time into one event; 0 = an event for each attempt
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span)]
     coalesce: Duration,
+    #[command(flatten)]
+    kernel: KernelArguments,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -62,6 +64,16 @@ pub struct DoctorArguments {
     /// How the findings are written
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+    #[command(flatten)]
+    pub kernel: KernelArguments,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct KernelArguments {
+    /// Read the running kernel's types from this file, for kernels without /sys/kernel/btf/vmlinux:
+    /// raw BTF, or a vmlinux with a section .BTF
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -100,6 +112,8 @@ pub struct Settings {
     pub pids: Vec<u32>,
     /// Zero: an event for each attempt.
     pub coalesce: Duration,
+    /// Where the kernel's types are read from; null: the kernel itself.
+    pub btf: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -129,6 +143,7 @@ impl TraceArguments {
             duration: self.duration,
             pids: self.pids,
             coalesce: self.coalesce,
+            btf: self.kernel.btf,
         }
     }
 }
@@ -235,6 +250,18 @@ mod tests {
         assert_eq!(bare.duration, Some(Duration::from_secs(30)));
         assert_eq!(bare.pids, [7, 9]);
         assert_eq!(bare.coalesce, Duration::ZERO);
+    }
+
+    #[test]
+    fn types_may_come_from_a_file_for_a_trace_and_for_doctor() {
+        let file = Some(PathBuf::from("x.btf"));
+        assert_eq!(settings(&["--btf", "x.btf"], true).btf, file);
+        assert_eq!(settings(&["trace", "--btf", "x.btf"], true).btf, file);
+        let words = ["whyrefused", "doctor", "--btf", "x.btf"];
+        match Arguments::try_parse_from(words).unwrap().into_command() {
+            Command::Doctor(doctor) => assert_eq!(doctor.kernel.btf, file),
+            other => panic!("{other:?} is no doctor"),
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::{
     probes::{Names, Probes, Wishes},
     recovery::Recoveries,
     report,
+    requirements::obstacle,
     sinks::{Sink, Written},
     survey::{Answer, Explained, Survey, Surveyor, Task},
     totals::Totals,
@@ -117,15 +118,16 @@ impl Trace {
     fn attach(settings: &Settings, sink: Sink, record: Option<Recording>) -> anyhow::Result<Self> {
         session::check_privileges()?;
         let host = session::host_name();
-        let btf = Btf::of_running_kernel()?;
+        let btf = Btf::of(settings.btf.as_deref()).map_err(|error| obstacle(&error))?;
+        let doubt = btf.doubt();
         let names = Names::read(&btf);
         let wishes = Wishes {
             follow_new: settings.pids.is_empty(),
             fold: !settings.coalesce.is_zero(),
         };
-        let mut probes = Probes::load(&btf, wishes)?;
+        let mut probes = Probes::load(&btf, wishes).map_err(|error| obstacle(&error))?;
         drop(btf);
-        probes.attach()?;
+        probes.attach().map_err(|error| obstacle(&error))?;
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
         probes.follow(&survey.observed())?;
@@ -138,7 +140,7 @@ impl Trace {
         let mut icmp = IcmpSockets::default();
         icmp.listen_in(&survey.nginx_namespaces());
         let audit = Audit::start();
-        let session = session::event(&probes, &survey, &icmp, &audit, &host);
+        let session = session::event(&probes, &survey, &icmp, &audit, doubt, &host);
         let mut trace = Self {
             coverage: Coverage {
                 unavailable: session::unavailable(&probes, &icmp, &audit),
