@@ -153,18 +153,29 @@ fn the_running_kernels_notes_have_a_build_id() {
     assert!(build_id.len() >= 8, "{build_id:?}");
 }
 
+/// An ELF file of the other byte order, of an empty section and the names.
+fn foreign_elf() -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    bytes[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 3 - NATIVE, 1]);
+    bytes[40..48].copy_from_slice(&64_u64.swap_bytes().to_ne_bytes());
+    for (at, word) in [(58, 64_u16), (60, 2), (62, 1)] {
+        bytes[at..at + 2].copy_from_slice(&word.swap_bytes().to_ne_bytes());
+    }
+    bytes.resize(64 + 2 * 64, 0);
+    bytes[128 + 32..128 + 40].copy_from_slice(&1_u64.swap_bytes().to_ne_bytes());
+    bytes
+}
+
 #[test]
 fn what_holds_no_kernels_types_is_refused_with_the_reason() {
     let mut swapped = kernel();
     swapped.swap(0, 1);
-    let mut foreign = elf(&[(".BTF", &kernel())]);
-    foreign[5] = 3 - NATIVE;
     let whole = elf(&[(".BTF", &kernel())]);
     for (bytes, reason) in [
         (&b""[..], "empty or truncated"),
         (b"\x1f\x8b\x08\x00gzip", "unpacked"),
         (&swapped, "other byte order"),
-        (&foreign, "damaged"),
+        (&foreign_elf(), "an ELF file of the other byte order"),
         (&kernel()[..40], "truncated"),
         (&whole[..whole.len() - 1], "damaged"),
         (&structures(&["nft_chain"]), "a module"),
