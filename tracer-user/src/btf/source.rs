@@ -6,8 +6,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{
-    Btf, MAGIC,
+    Btf,
     elf::{self, Sections, Unread},
+    format::MAGIC,
 };
 use crate::bounded;
 
