@@ -103,10 +103,13 @@ impl Btf {
         &self.bytes
     }
 
-    /// Where these types come from. Numbers of types and functions mean something to the running
-    /// kernel only where it is the source.
-    pub fn source(&self) -> &Source {
-        &self.source
+    /// Whether the running kernel says the very same of itself. Only then do the numbers of types
+    /// and functions mean to it what they mean here.
+    pub fn is_the_kernels_own(&self) -> bool {
+        match &self.source {
+            Source::Kernel => true,
+            Source::File { kinship, .. } => *kinship == Kinship::SameTypes,
+        }
     }
 
     /// Whether a structure of that name is among the types.

@@ -51,8 +51,10 @@ pub enum Source {
 /// Whether a file describes the running kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kinship {
-    /// Its types are the kernel's own, or its build id is the kernel's.
-    Same,
+    /// Its types are the kernel's own.
+    SameTypes,
+    /// Its build id is the kernel's, which has no types of its own.
+    SameBuild,
     /// The kernel's own types differ.
     OtherTypes,
     /// The kernel's build id differs.
@@ -129,7 +131,7 @@ impl Btf {
         let path = path.display();
         const RISK: &str = "what the kernel says is then read in the wrong places: failures may be missed, and told wrongly";
         match kinship {
-            Kinship::Same => None,
+            Kinship::SameTypes | Kinship::SameBuild => None,
             Kinship::OtherTypes => Some(format!(
                 "the types of {path} are those of another kernel, for {KERNEL} differs; {RISK}; leave --btf out"
             )),
@@ -210,12 +212,12 @@ impl Content {
     fn kinship(&self, own: &Self) -> Kinship {
         if !own.types.is_empty() {
             return match self.types == own.types {
-                true => Kinship::Same,
+                true => Kinship::SameTypes,
                 false => Kinship::OtherTypes,
             };
         }
         match (&self.build_id, &own.build_id) {
-            (Some(file), Some(kernel)) if file == kernel => Kinship::Same,
+            (Some(file), Some(kernel)) if file == kernel => Kinship::SameBuild,
             (Some(_), Some(_)) => Kinship::OtherBuild,
             _ => Kinship::Untold,
         }

@@ -100,7 +100,7 @@ fn attach(btf: &Btf) -> Trial {
         Err(error) => return Trial::without(obstacle(&error)),
     };
     // What could not be attached stands in the reports.
-    let refused = probes.attach().err();
+    let refused = probes.attach(btf).err();
     Trial {
         probes: probes.reports().iter().cloned().map(probe).collect(),
         limits: btf

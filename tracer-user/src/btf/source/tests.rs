@@ -102,6 +102,7 @@ fn a_copy_of_the_kernels_own_types_is_without_doubt() {
         let file = file(&bytes);
         let btf = Btf::of_file(file.path()).expect("types");
         assert_eq!(btf.doubt(), None);
+        assert!(btf.is_the_kernels_own());
         assert_eq!(btf.bytes(), own);
         let family = btf.field("sock", "__sk_common.skc_family");
         assert_eq!(family.map(|field| field.offset()), Some(16));
@@ -111,6 +112,7 @@ fn a_copy_of_the_kernels_own_types_is_without_doubt() {
 #[test]
 fn types_of_another_kernel_are_told_where_the_kernel_has_its_own() {
     let btf = Btf::of_file(file(&kernel()).path()).expect("types");
+    assert!(!btf.is_the_kernels_own());
     let doubt = btf.doubt().expect("a doubt");
     let expected = match running() {
         Some(_) => "those of another kernel",
@@ -134,7 +136,7 @@ fn a_build_id_tells_the_kernel_where_it_has_no_types_of_its_own() {
         build_id: build_id.map(<[u8]>::to_vec),
     };
     for (build_id, kinship) in [
-        (Some(&b"0123456789abcdefghij"[..]), Kinship::Same),
+        (Some(&b"0123456789abcdefghij"[..]), Kinship::SameBuild),
         (Some(b"another"), Kinship::OtherBuild),
         (None, Kinship::Untold),
     ] {
