@@ -37,6 +37,7 @@ use crate::{
     probes::{Names, Probes, ProbesError, Wishes},
     recovery::Recoveries,
     report,
+    requirements::obstacle,
     sinks::{Sink, Written},
     survey::{Answer, Explained, Survey, Surveyor, Task},
     totals::Totals,
@@ -118,14 +119,15 @@ impl Trace {
     fn attach(settings: &Settings, sink: Sink, record: Option<Recording>) -> anyhow::Result<Self> {
         session::check_privileges()?;
         let host = session::host_name();
-        let btf = Btf::of_running_kernel()?;
+        let btf = Btf::of(settings.btf.as_deref()).map_err(|error| obstacle(&error))?;
+        let doubt = btf.doubt();
         let names = Names::read(&btf);
         let wishes = Wishes {
             follow_new: settings.pids.is_empty(),
             fold: !settings.coalesce.is_zero(),
         };
-        let mut probes = Probes::load(&btf, wishes)?;
-        probes.attach(&btf)?;
+        let mut probes = Probes::load(&btf, wishes).map_err(|error| obstacle(&error))?;
+        probes.attach(&btf).map_err(|error| obstacle(&error))?;
         drop(btf);
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
@@ -139,7 +141,7 @@ impl Trace {
         let mut icmp = IcmpSockets::default();
         icmp.listen_in(&survey.nginx_namespaces());
         let audit = Audit::start();
-        let session = session::event(&probes, &survey, &icmp, &audit, &host);
+        let session = session::event(&probes, &survey, &icmp, &audit, doubt, &host);
         let mut trace = Self {
             coverage: Coverage {
                 unavailable: session::unavailable(&probes, &icmp, &audit),

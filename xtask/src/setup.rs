@@ -27,6 +27,8 @@ pub enum Purpose {
     Test,
     /// `cargo xtask bench`: a load generator, too
     Bench,
+    /// `cargo xtask lint` and `build --target`: what builds for arm64, too
+    Cross,
     /// `cargo xtask test --vm`: an emulator, and what makes images for it, too
     Guests,
 }

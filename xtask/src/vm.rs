@@ -1,7 +1,6 @@
 //! `cargo xtask test --vm`: the load test and the live tests on stock kernels of Debian, as
 //! guests of an emulator. What it downloads and makes lies below `target/vm`.
 
-mod archive;
 mod guest;
 mod image;
 mod initramfs;
@@ -23,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::archive::{self, Archive};
 use crate::setup::{self, Purpose};
 use crate::workspace;
-use archive::Archive;
 use guest::Guest;
 use kernel::Kernel;
 use payload::Payload;
@@ -55,7 +54,7 @@ const LIVE: Duration = Duration::from_secs(3600);
 pub fn run(series: &[String], tests: &[OsString]) -> Result<()> {
     setup::ensure(Purpose::Guests)?;
     let folder = workspace::target().join("vm");
-    let archive = Archive::open(&folder.join("apt"))?;
+    let archive = Archive::open(&folder.join("apt"), &archive::all_sources(), "amd64")?;
     let offered = kernel::offered(&archive)?;
     let mut kernels: Vec<(&Kernel, bool)> = Vec::new();
     for (name, live) in chosen(series) {

@@ -30,6 +30,10 @@ impl Tracing<'_> {
 }
 
 fn read(btf: &Btf) -> Result<aya::Btf, String> {
+    // A function is told to the kernel by its number: that of another kernel's is another function.
+    if !btf.is_the_kernels_own() {
+        return Err("the types are not the kernel's own".to_owned());
+    }
     supported()?;
     aya::Btf::parse(btf.bytes(), Endianness::default()).map_err(|error| error.to_string())
 }

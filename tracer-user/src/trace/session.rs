@@ -98,6 +98,7 @@ pub fn event(
     survey: &Survey,
     icmp: &IcmpSockets,
     audit: &Audit,
+    doubt: Option<String>,
     host: &str,
 ) -> Session {
     let unaudited = audit.refused.iter().map(|reason| {
@@ -118,8 +119,9 @@ pub fn event(
         kernel: kernel(),
         probes: probes.reports().to_vec(),
         nginx: survey.instances(),
-        limits: limits(probes)
+        limits: doubt
             .into_iter()
+            .chain(limits(probes))
             .chain(survey.limits.iter().cloned())
             .chain(refused)
             .chain(unaudited)

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::archive::{Archive, Record};
 use super::{image, initramfs, modules, vmlinux};
+use crate::archive::{Archive, Record};
 use crate::step;
 
 /// The packages that make up a kernel: all in the first one before 6.19, split since.
