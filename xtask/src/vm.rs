@@ -21,7 +21,7 @@ mod vmlinux;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
 use crate::test::Total;
 use crate::workspace;
@@ -76,16 +76,13 @@ pub fn run_selection() -> Result<Total> {
     let prepared = requirements::ensure_met(&folder).and_then(|()| Matrix::prepare(&folder));
     let matrix = match prepared {
         Ok(matrix) => matrix,
-        Err(reason) => {
-            eprintln!("guests cannot be run here: {reason:#}");
-            return Ok(skipped(selection::series(), "guests cannot be run here"));
-        }
+        Err(reason) => return Ok(skipped(selection::series(), &reason)),
     };
     let (jobs, unready) = matrix.jobs(selection::selection());
     let done = matrix.run(&jobs);
     let mut total = told(&done);
     for Unready { series, reason } in unready {
-        total += skipped([series.as_str()], &format!("{reason:#}"));
+        total += skipped([series.as_str()], &reason);
     }
     let records = Records::of(&folder);
     records.keep(&done)?;
@@ -98,10 +95,11 @@ fn folder() -> PathBuf {
 }
 
 /// Says that these kernels were skipped.
-fn skipped<'s>(series: impl IntoIterator<Item = &'s str>, reason: &str) -> Total {
+fn skipped<'s>(series: impl IntoIterator<Item = &'s str>, reason: &Error) -> Total {
+    eprintln!("kernels are skipped: {reason:#}");
     let mut total = Total::default();
     for series in series {
-        println!("skipped: kernel {series}: {}", reason.replace('\n', " "));
+        println!("skipped: kernel {series}: {reason}");
         total.skipped += 1;
     }
     total
