@@ -21,7 +21,7 @@ mod vmlinux;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result};
 
 use crate::test::Total;
 use crate::workspace;
@@ -40,27 +40,23 @@ pub fn run(named: &[String], tests: &[OsString]) -> Result<Total> {
     requirements::ensure_met(&folder)?;
     let matrix = Matrix::prepare(&folder)?;
     let (jobs, unready) = matrix.jobs(selection::asked_for(named, tests));
-    let done = matrix.run(&jobs);
-    let mut total = told(&done);
+    let records = Records::of(&folder);
+    let all = tests.is_empty();
+    let mut total = told(&matrix.run(&jobs, all.then_some(&records))?);
     for Unready { series, reason } in &unready {
         eprintln!("kernel {series}: {reason:#}");
         total.failed += 1;
     }
-    if tests.is_empty() {
-        let records = Records::of(&folder);
-        records.keep(&done)?;
+    if all {
         let complete = matrix.everywhere(&records)?;
         let place = match complete {
             true => workspace::root().join("KERNELS.md"),
             false => {
-                println!("KERNELS.md stays as it is: it needs a run of every kernel");
+                println!("KERNELS.md stays as it is until every kernel has been run");
                 folder.join("KERNELS.md")
             }
         };
         matrix.write_table(&records, &place)?;
-    }
-    if done.is_empty() && unready.is_empty() {
-        bail!("no kernel was named");
     }
     Ok(total)
 }
@@ -79,13 +75,11 @@ pub fn run_selection() -> Result<Total> {
         Err(reason) => return Ok(skipped(selection::series(), &reason)),
     };
     let (jobs, unready) = matrix.jobs(selection::selection());
-    let done = matrix.run(&jobs);
-    let mut total = told(&done);
+    let records = Records::of(&folder);
+    let mut total = told(&matrix.run(&jobs, Some(&records))?);
     for Unready { series, reason } in unready {
         total += skipped([series.as_str()], &reason);
     }
-    let records = Records::of(&folder);
-    records.keep(&done)?;
     matrix.write_table(&records, &folder.join("KERNELS.md"))?;
     Ok(total)
 }

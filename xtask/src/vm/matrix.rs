@@ -78,19 +78,30 @@ impl Matrix {
         (jobs, unready)
     }
 
-    /// Boots them, several at once, and says how it goes.
-    pub fn run(&self, jobs: &[Job]) -> Vec<Results> {
+    /// Boots them, several at once, says how it goes, and keeps what each came to, if in `records`.
+    ///
+    /// # Errors
+    ///
+    /// The results cannot be kept.
+    pub fn run(&self, jobs: &[Job], records: Option<&Records>) -> Result<Vec<Results>> {
         let at_once = side_by_side::guests_at_once();
         println!("{} guests, {at_once} at once", jobs.len());
         let mut done = Vec::new();
+        let mut kept = Ok(());
         side_by_side::run(
             jobs,
             at_once,
             |job| self.boot(job),
-            |results| done.push(results),
+            |results| {
+                println!("{}: {}", results.kernel, results.total());
+                if let (Some(records), Ok(())) = (records, &kept) {
+                    kept = records.keep(&results);
+                }
+                done.push(results);
+            },
         );
-        done.sort_by_cached_key(|results| kernel::numbers(&results.version));
-        done
+        done.sort_by_cached_key(|results: &Results| kernel::numbers(&results.version));
+        kept.map(|()| done)
     }
 
     /// Whether there are results of the newest kernel of every series.

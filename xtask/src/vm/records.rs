@@ -22,16 +22,13 @@ impl Records {
     /// # Errors
     ///
     /// They cannot be written.
-    pub fn keep(&self, done: &[Results]) -> Result<()> {
+    pub fn keep(&self, results: &Results) -> Result<()> {
         fs::create_dir_all(&self.0)
             .with_context(|| format!("cannot create {}", self.0.display()))?;
-        for results in done {
-            let series = kernel::series_of(&results.version);
-            let path = self.0.join(format!("{series}.json"));
-            fs::write(&path, serde_json::to_vec_pretty(results)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
+        let series = kernel::series_of(&results.version);
+        let path = self.0.join(format!("{series}.json"));
+        fs::write(&path, serde_json::to_vec_pretty(results)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// All of them, the oldest kernel first.
@@ -41,6 +38,8 @@ impl Records {
     /// The folder cannot be read.
     pub fn read(&self) -> Result<Vec<Results>> {
         let mut all: Vec<Results> = Vec::new();
+        fs::create_dir_all(&self.0)
+            .with_context(|| format!("cannot create {}", self.0.display()))?;
         for entry in fs::read_dir(&self.0)? {
             let path = entry?.path();
             let text =
@@ -61,14 +60,13 @@ mod tests {
     fn a_newer_kernel_of_a_series_takes_the_place_of_the_older_one() {
         let folder = tempfile::tempdir().unwrap();
         let records = Records::of(folder.path());
-        let results = |version: &str| Results {
-            version: version.to_owned(),
-            ..Results::default()
-        };
-        records
-            .keep(&[results("6.12.9-1"), results("6.1.174-1")])
-            .unwrap();
-        records.keep(&[results("6.1.192-2")]).unwrap();
+        for version in ["6.12.9-1", "6.1.174-1", "6.1.192-2"] {
+            let results = Results {
+                version: version.to_owned(),
+                ..Results::default()
+            };
+            records.keep(&results).unwrap();
+        }
         let versions: Vec<_> = records
             .read()
             .unwrap()
