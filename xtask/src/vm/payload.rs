@@ -121,9 +121,10 @@ impl Payload {
             arguments += &format!(" {}", quoted(argument.as_encoded_bytes()));
         }
         format!(
-            "export WHYREFUSED_BIN={} WHYREFUSED_TEST_PATIENCE={PATIENCE}\ncode=0\n\
-             {} --nocapture --color=never --test-threads={THREADS} || code=1\n\
-             live() {{ {} --show-output --color=never --test-threads={THREADS} \"$@\"; }}\n\
+            "export WHYREFUSED_BIN={} WHYREFUSED_TEST_PATIENCE={PATIENCE}\n\
+             export RUST_TEST_THREADS={THREADS}\ncode=0\n\
+             {} --nocapture --color=never || code=1\n\
+             live() {{ {} --show-output --color=never \"$@\"; }}\n\
              set --{arguments}\nmost_again={MOST_AGAIN}\n{LIVE}exit $code\n",
             word(&self.tool),
             word(&self.load_test),
