@@ -197,63 +197,7 @@ fn outcome(line: &str) -> Option<(&str, Outcome)> {
 mod tests {
     use super::*;
 
-    const TRANSCRIPT: &str = r#"
-guest: 6.1.0-49-amd64 after 3.1 s
-{"kernel":"6.1","observation":"icmp-sent","candidate":"raw_tracepoint:icmp_send","refused":"No such file"}
-{"kernel":"6.1","observation":"icmp-sent","candidate":"raw_tracepoint:icmp_send","refused":"No such file"}
-test every ... ok
-test a::one ... ok
-skipped: a::two: nginx is not installed: install it
-test a::two ... ok
-test b ... FAILED
-test c ... ignored, for a reason
-test d ... FAILED
-
-successes:
-
----- a::one stdout ----
-{"used":{"icmp-sent":"raw_tracepoint:icmp_send"}}
-{"expected":"no-listener","told":"no-listener","confidence":"certain","as_expected":true}
-
-failures:
-
----- b stdout ----
-{"expected":"firewall-drop","told":"undetermined","confidence":"possible","as_expected":false}
-
-thread 'b' panicked at b.rs:1:
-Error: upstream four: Failure {
-  more
-
-Caused by:
-    0: the verdict is wrong
-    1: expected firewall-drop, got undetermined
-
----- d stdout ----
-{"expected":"no-listener","told":null,"confidence":null,"as_expected":false}
-Error: nothing for 40s
-
-failures:
-    b
-    d
-
-test result: FAILED. 2 passed; 2 failed; 1 ignored
-guest: once more: b
-test b ... FAILED
-
-failures:
-
----- b stdout ----
-{"expected":"firewall-drop","told":"undetermined","confidence":"possible","as_expected":false}
-Error: wrong again
-
-guest: once more: d
-test d ... ok
-
-successes:
-
----- d stdout ----
-{"expected":"no-listener","told":"no-listener","confidence":"probable","as_expected":true}
-"#;
+    const TRANSCRIPT: &str = include_str!("transcript/example.txt");
 
     fn seen(transcript: &str) -> Seen {
         let mut taken = Transcript::default();
