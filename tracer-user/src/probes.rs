@@ -2,12 +2,14 @@
 
 mod attach;
 mod layout;
+mod misses;
 mod names;
 mod perf_event;
 mod trial;
 mod watched;
 
 pub use attach::{Probes, ProbesError};
+pub use misses::Missed;
 pub use names::Names;
 pub use trial::Trial;
 

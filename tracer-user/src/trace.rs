@@ -373,7 +373,7 @@ impl Trace {
         self.coverage.wall_offset_ns = clock::wall_offset();
         let told = self.losses.count(Counts {
             kernel: self.probes.losses()?,
-            misses: self.probes.misses(),
+            missed: self.probes.missed(),
             undecodable: self.ring.undecodable(),
             crowded_out: self.correlator.forgotten(),
             icmp: self.icmp.lost(),

@@ -1,6 +1,6 @@
 //! Loads and attaches: for each observation the first means that works.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -106,25 +106,6 @@ impl Probes {
                 Ok(counts.iter().sum())
             })
             .collect()
-    }
-
-    /// How often the kernel ran no program because one was running on that processor already
-    /// (`bpf_prog_inc_misses_counter`). 0 on kernels that do not count it.
-    pub fn misses(&self) -> u64 {
-        self.ebpf
-            .programs()
-            .filter_map(|(_, program)| program.fd().ok())
-            .filter_map(|fd| {
-                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-                std::fs::read_to_string(path).ok()
-            })
-            .filter_map(|text| {
-                let line = text
-                    .lines()
-                    .find_map(|l| l.strip_prefix("recursion_misses:"))?;
-                line.trim().parse::<u64>().ok()
-            })
-            .sum()
     }
 
     fn attach_one(&mut self, observation: &'static Observation) -> Result<(), ProbesError> {

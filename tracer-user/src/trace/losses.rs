@@ -3,14 +3,15 @@
 use tracer_common::record::kind;
 
 use crate::event::Lost;
+use crate::probes::Missed;
 
 /// What the parts of a trace have lost so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Records without room in the ring buffer, by kind; index 0 counts map entries.
     pub kernel: Vec<u64>,
-    /// Programs that were not run.
-    pub misses: u64,
+    /// Events for which the kernel ran no program, by observation.
+    pub missed: Vec<Missed>,
     pub undecodable: u64,
     /// Pieces of evidence for which there was no room.
     pub crowded_out: u64,
@@ -64,12 +65,17 @@ fn listed(now: &Counts, told: &Counts) -> Vec<Lost> {
         let told = told.kernel.get(index).copied().unwrap_or(0);
         lost(place, what, count.saturating_sub(told))
     });
+    let missed = now.missed.iter().filter_map(|missed| {
+        let told = told.missed.iter();
+        let told = told.filter(|told| told.observation == missed.observation);
+        let told: u64 = told.map(|told| told.count).sum();
+        let what = format!(
+            "events of `{}` that met its program at work on the same processor",
+            missed.observation
+        );
+        lost(KERNEL, &what, missed.count.saturating_sub(told))
+    });
     let others = [
-        (
-            KERNEL,
-            "events that met a program at work on the same processor",
-            now.misses.saturating_sub(told.misses),
-        ),
         (
             USER,
             "records that could not be read",
@@ -99,7 +105,7 @@ fn listed(now: &Counts, told: &Counts) -> Vec<Lost> {
     let others = others
         .into_iter()
         .filter_map(|(place, what, count)| lost(place, what, count));
-    kernel.chain(others).collect()
+    kernel.chain(missed).chain(others).collect()
 }
 
 fn lost(place: &str, what: &str, count: u64) -> Option<Lost> {
@@ -151,7 +157,10 @@ mod tests {
         assert!(losses.count(now.clone()).is_empty());
         now.kernel[usize::from(kind::LOG_LINE)] = 3;
         now.unexplained = 1;
-        now.misses = 2;
+        now.missed = vec![Missed {
+            observation: "packet-drop",
+            count: 2,
+        }];
         assert_eq!(losses.count(now.clone()).len(), 3);
         assert!(losses.count(now).is_empty());
         let all = losses.all(None);
