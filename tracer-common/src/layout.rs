@@ -97,6 +97,9 @@ layout! {
     victim_is_task,
     /// `SKB_DROP_REASON_NO_SOCKET`.
     drop_without_socket,
+    /// 1 where a task can be preempted inside a program at a tracepoint, which then is refused to
+    /// the others of its processor; 0 where not.
+    preemptible,
     /// 1 where attempts that fail alike may be counted instead of told, 0 where each is wanted.
     fold,
     /// 1 where new processes called like an nginx are followed, 0 where `--pid` narrows.

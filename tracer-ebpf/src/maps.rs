@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tracer_common::{
     bound, interest,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
+    stand_in,
 };
 
 /// Processes whose connections are observed, by process id; the value is a `role`.
@@ -74,6 +75,15 @@ pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT 
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
 pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether the first program of a tracepoint is at work on this processor, by
+/// `tracer_common::stand_in`.
+#[map]
+pub static AT_WORK: PerCpuArray<u32> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
+
+/// Events that its stand-in took over.
+#[map]
+pub static TAKEN_OVER: PerCpuArray<u64> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
 
 /// What was told since a moment.
 #[repr(C)]

@@ -5,6 +5,7 @@ mod layout;
 mod misses;
 mod names;
 mod perf_event;
+mod stand_ins;
 mod trial;
 mod watched;
 

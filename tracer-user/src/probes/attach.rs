@@ -38,6 +38,7 @@ pub enum ProbesError {
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     perf_events: Vec<OwnedFd>,
+    preemptible: bool,
     reports: Vec<ProbeReport>,
 }
 
@@ -55,6 +56,7 @@ impl Probes {
         Ok(Self {
             ebpf,
             perf_events: Vec::new(),
+            preemptible: layout.preemptible == 1,
             reports: Vec::new(),
         })
     }
@@ -63,6 +65,9 @@ impl Probes {
     pub fn attach(&mut self) -> Result<(), ProbesError> {
         for observation in OBSERVATIONS {
             self.attach_one(observation)?;
+        }
+        if self.preemptible {
+            self.attach_stand_ins();
         }
         Ok(())
     }
@@ -179,7 +184,7 @@ fn loader() -> EbpfLoader<'static> {
 
 /// The innermost error is the kernel's, and the only one worth a line; behind it what the verifier
 /// said last.
-fn words(error: ProgramError) -> String {
+pub(super) fn words(error: ProgramError) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(error) = source {

@@ -67,9 +67,18 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         exit_group_argument: argument(btf, "sched_process_exit", "bool"),
         victim_is_task: u32::from(argument(btf, "mark_victim", "task_struct") == 0),
         drop_without_socket: value(btf, "skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET"),
+        preemptible: u32::from(tracepoints_preempt(btf)),
         fold: u32::from(wishes.fold),
         follow_new: u32::from(wishes.follow_new),
     }
+}
+
+/// Whether a task can be preempted inside a program at a tracepoint: tracepoints are guarded by
+/// the fast readers of SRCU, whose counters are `struct srcu_ctr`, and not by keeping the task from
+/// being preempted (`__DECLARE_TRACE` of include/linux/tracepoint.h). Kernels before those readers
+/// have the variable for tracepoints in idle tasks.
+pub fn tracepoints_preempt(btf: &Btf) -> bool {
+    btf.has_variable("tracepoint_srcu_srcu_data") && btf.has_structure("srcu_ctr")
 }
 
 /// The position of the tracepoint's argument of that type.

@@ -14,7 +14,8 @@ pub struct Missed {
 
 impl Probes {
     /// How often the kernel ran no program because one was running on that processor already
-    /// (`bpf_prog_inc_misses_counter`), by observation. 0 on kernels that do not count it.
+    /// (`bpf_prog_inc_misses_counter`), and no stand-in took the event over, by observation. 0 on
+    /// kernels that do not count it.
     pub fn missed(&self) -> Vec<Missed> {
         OBSERVATIONS
             .iter()
@@ -29,7 +30,11 @@ impl Probes {
         observation
             .candidates
             .iter()
-            .map(|candidate| self.refused_runs(candidate.program()))
+            .map(|candidate| {
+                let refused = self.refused_runs(candidate.program());
+                // Read later: what was taken over was refused before.
+                refused.saturating_sub(self.taken_over(candidate.program()))
+            })
             .sum()
     }
 

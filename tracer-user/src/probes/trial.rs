@@ -1,5 +1,7 @@
 //! Every means tried, and not only the first that works.
 
+use tracer_common::stand_in::PROGRAMS;
+
 use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes};
 use crate::btf::Btf;
 
@@ -28,8 +30,20 @@ impl Probes {
             .map(|(observation, candidate)| Trial {
                 observation,
                 candidate,
-                refused: probes.try_candidate(candidate).err(),
+                refused: probes.try_with_stand_in(candidate).err(),
             })
             .collect())
+    }
+
+    /// Stand-ins must load on every kernel, also where they are not needed.
+    fn try_with_stand_in(&mut self, candidate: Candidate) -> Result<(), String> {
+        self.try_candidate(candidate)?;
+        let first = candidate.program();
+        match PROGRAMS.iter().find(|(name, _)| *name == first) {
+            Some((_, stand_in)) => self
+                .attach_stand_in(first, stand_in)
+                .map_err(|reason| format!("{stand_in}: {reason}")),
+            None => Ok(()),
+        }
     }
 }

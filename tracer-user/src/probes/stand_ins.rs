@@ -1,0 +1,52 @@
+//! Second programs of tracepoints, for what the kernel refuses to the first.
+//!
+//! Why and how is told in `stand_in.rs` of the programs. They are attached where a task can be
+//! preempted inside a program, and cost nothing elsewhere.
+
+use aya::{maps::PerCpuArray, programs::RawTracePoint};
+use tracer_common::stand_in::PROGRAMS;
+
+use super::{Probes, attach::words};
+
+impl Probes {
+    /// Attaches the stand-in of each program that is attached, where there is one. Without it the
+    /// observation misses more, which is told; so a refusal is a warning.
+    pub(super) fn attach_stand_ins(&mut self) {
+        for (first, stand_in) in PROGRAMS {
+            if self.is_loaded(first)
+                && let Err(reason) = self.attach_stand_in(first, stand_in)
+            {
+                log::warn!("{stand_in}: {reason}");
+            }
+        }
+    }
+
+    /// Loads a stand-in and attaches it behind the first program.
+    pub(super) fn attach_stand_in(&mut self, first: &str, stand_in: &str) -> Result<(), String> {
+        let program = self
+            .ebpf
+            .program_mut(stand_in)
+            .ok_or("the eBPF object has no such program")?;
+        let program: &mut RawTracePoint = program.try_into().map_err(words)?;
+        program.load().map_err(words)?;
+        program.attach(first).map_err(words)?;
+        Ok(())
+    }
+
+    /// How many events the stand-in of that program took over.
+    pub(super) fn taken_over(&self, first: &str) -> u64 {
+        let Some(index) = PROGRAMS.iter().position(|(name, _)| *name == first) else {
+            return 0;
+        };
+        let map = self.ebpf.map("TAKEN_OVER");
+        let counts: Option<PerCpuArray<_, u64>> = map.and_then(|map| map.try_into().ok());
+        counts
+            .and_then(|counts| counts.get(&(index as u32), 0).ok())
+            .map_or(0, |counts| counts.iter().sum())
+    }
+
+    fn is_loaded(&self, program: &str) -> bool {
+        let program = self.ebpf.program(program);
+        program.is_some_and(|program| program.fd().is_ok())
+    }
+}
