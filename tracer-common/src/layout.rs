@@ -43,6 +43,7 @@ layout! {
     /// `sk_protocol` is 16 bits wide since 5.6; a bit field before.
     sock_protocol,
     sock_socket,
+    sock_shutdown,
     inet_sport,
     tcp_snd_una,
     tcp_lsndtime,

@@ -68,9 +68,11 @@ pub static UNANNOUNCED: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
 
-/// Records that found no room in the ring buffer, by kind; index 0 counts map entries.
+/// Records that found no room in the ring buffer, by kind; index 0 counts map entries. All in one
+/// element: while user space reads one, the kernel runs no program at a system call on that
+/// processor (`bpf_disable_instrumentation`), and the reader can be preempted.
 #[map]
-pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT as u32, 0);
+pub static LOSSES: PerCpuArray<[u64; kind::COUNT as usize]> = PerCpuArray::with_max_entries(1, 0);
 
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
@@ -81,9 +83,10 @@ pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries
 #[map]
 pub static AT_WORK: PerCpuArray<u32> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
 
-/// Events that its stand-in took over.
+/// Events that the stand-ins took over, by the same.
 #[map]
-pub static TAKEN_OVER: PerCpuArray<u64> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
+pub static TAKEN_OVER: PerCpuArray<[u64; stand_in::COUNT as usize]> =
+    PerCpuArray::with_max_entries(1, 0);
 
 /// What was told since a moment.
 #[repr(C)]

@@ -157,6 +157,11 @@ fn socket_closed(context: &RawTracePointContext) {
 fn attempt_begins(socket: u64) {
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() || !is_tcp(socket) {
+        // Where the end of another attempt was missed its entry is still there, and a new socket
+        // at its address must not be taken for nginx's.
+        if ATTEMPTS.get_ptr(socket).is_some() {
+            let _ = ATTEMPTS.remove(socket);
+        }
         return;
     }
     let remote = remote_address(socket);
@@ -305,12 +310,17 @@ fn folded(attempt: &Attempt, error: u32) -> bool {
     true
 }
 
-/// `connect()` is about to return an error: notes what is wiped before it does.
+/// `connect()` is about to return an error: notes what is wiped before it does. That the call is
+/// under way does not tell: its return may have been missed. `__tcp_close` shuts the socket down
+/// before it changes its state; a call that fails does not.
 #[inline(always)]
 fn closed_in_call(socket: u64, tid: u32) -> bool {
     let Some(call) = under_way(tid) else {
         return false;
     };
+    if read::<u8>(socket, layout!(sock_shutdown)).unwrap_or(0) != 0 {
+        return false;
+    }
     // SAFETY: the entry belongs to the running thread.
     unsafe {
         (*call).closed = 1;

@@ -56,9 +56,9 @@ pub fn stand_in(index: u32, run: impl FnOnce()) -> i32 {
     if !AT_WORK.get_ptr_mut(index).is_some_and(is_at_work) {
         return 0;
     }
-    if let Some(count) = TAKEN_OVER.get_ptr_mut(index) {
-        // SAFETY: as above; this program is the one writer, and not run twice at once.
-        unsafe { *count += 1 };
+    if let Some(counts) = TAKEN_OVER.get_ptr_mut(0) {
+        // SAFETY: as above; this program is the one writer of its count, and not run twice at once.
+        unsafe { (*counts)[index as usize] += 1 };
     }
     run();
     0

@@ -101,16 +101,14 @@ impl Probes {
             .ebpf
             .map("LOSSES")
             .ok_or(ProbesError::NoMap("LOSSES"))?;
-        let losses: PerCpuArray<_, u64> =
+        let losses: PerCpuArray<_, [u64; kind::COUNT as usize]> =
             PerCpuArray::try_from(map).map_err(|error| ProbesError::Map("LOSSES", error))?;
-        (0..u32::from(kind::COUNT))
-            .map(|index| {
-                let counts = losses
-                    .get(&index, 0)
-                    .map_err(|error| ProbesError::Map("LOSSES", error))?;
-                Ok(counts.iter().sum())
-            })
-            .collect()
+        let counts = losses
+            .get(&0, 0)
+            .map_err(|error| ProbesError::Map("LOSSES", error))?;
+        Ok((0..usize::from(kind::COUNT))
+            .map(|index| counts.iter().map(|counts| counts[index]).sum())
+            .collect())
     }
 
     fn attach_one(&mut self, observation: &'static Observation) -> Result<(), ProbesError> {

@@ -24,6 +24,7 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         sock_ipv6only_mask: ipv6only.map_or(0, |field| mask(field.bit_offset)),
         sock_err: at("sock", "sk_err"),
         sock_protocol: at("sock", "sk_protocol"),
+        sock_shutdown: at("sock", "sk_shutdown"),
         sock_socket: at("sock", "sk_socket"),
         inet_sport: at("inet_sock", "inet_sport"),
         tcp_snd_una: at("tcp_sock", "snd_una"),

@@ -31,9 +31,12 @@ impl Probes {
             .candidates
             .iter()
             .map(|candidate| {
-                let refused = self.refused_runs(candidate.program());
-                // Read later: what was taken over was refused before.
-                refused.saturating_sub(self.taken_over(candidate.program()))
+                match self.refused_runs(candidate.program()) {
+                    // The map is not looked at in vain (`LOSSES` of the programs says why).
+                    0 => 0,
+                    // Read later: what was taken over was refused before.
+                    refused => refused.saturating_sub(self.taken_over(candidate.program())),
+                }
             })
             .sum()
     }

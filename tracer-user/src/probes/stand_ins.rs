@@ -4,7 +4,7 @@
 //! preempted inside a program, and cost nothing elsewhere.
 
 use aya::{maps::PerCpuArray, programs::RawTracePoint};
-use tracer_common::stand_in::PROGRAMS;
+use tracer_common::stand_in::{COUNT, PROGRAMS};
 
 use super::{Probes, attach::words};
 
@@ -39,10 +39,11 @@ impl Probes {
             return 0;
         };
         let map = self.ebpf.map("TAKEN_OVER");
-        let counts: Option<PerCpuArray<_, u64>> = map.and_then(|map| map.try_into().ok());
+        let counts: Option<PerCpuArray<_, [u64; COUNT as usize]>> =
+            map.and_then(|map| map.try_into().ok());
         counts
-            .and_then(|counts| counts.get(&(index as u32), 0).ok())
-            .map_or(0, |counts| counts.iter().sum())
+            .and_then(|counts| counts.get(&0, 0).ok())
+            .map_or(0, |counts| counts.iter().map(|counts| counts[index]).sum())
     }
 
     fn is_loaded(&self, program: &str) -> bool {

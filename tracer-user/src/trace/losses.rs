@@ -2,6 +2,7 @@
 
 use tracer_common::record::kind;
 
+use crate::case::KernelTime;
 use crate::event::Lost;
 use crate::probes::Missed;
 
@@ -27,6 +28,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Losses {
     told: Counts,
+    /// When it was last noticed that evidence about attempts may be missing.
+    noticed: Option<KernelTime>,
 }
 
 const RING: &str = "ring buffer";
@@ -40,16 +43,24 @@ const KERNEL: &str = "kernel";
 const USER: &str = "user space";
 
 impl Losses {
-    /// Takes in the present counts and gives what is new.
-    pub fn count(&mut self, now: Counts) -> Vec<Lost> {
+    /// Takes in the counts of that moment and gives what is new.
+    pub fn count(&mut self, now: Counts, at: KernelTime) -> Vec<Lost> {
         let new = listed(&now, &self.told);
         self.told = now;
+        if Self::bear_on_attempts(&new) {
+            self.noticed = Some(at);
+        }
         new
     }
 
     /// Whether evidence about attempts of any kind may be missing.
     pub fn bear_on_attempts(lost: &[Lost]) -> bool {
         lost.iter().any(|lost| lost.what != NEIGHBOURS.1)
+    }
+
+    /// Whether evidence about an attempt that began then may be missing.
+    pub fn since(&self, began: KernelTime) -> bool {
+        self.noticed.is_some_and(|noticed| noticed >= began)
     }
 
     /// Everything since the beginning, with what the output lost.
@@ -154,15 +165,16 @@ mod tests {
             kernel: vec![0; usize::from(kind::COUNT)],
             ..Counts::default()
         };
-        assert!(losses.count(now.clone()).is_empty());
+        assert!(losses.count(now.clone(), 1).is_empty());
         now.kernel[usize::from(kind::LOG_LINE)] = 3;
         now.unexplained = 1;
         now.missed = vec![Missed {
             observation: "packet-drop",
             count: 2,
         }];
-        assert_eq!(losses.count(now.clone()).len(), 3);
-        assert!(losses.count(now).is_empty());
+        assert_eq!(losses.count(now.clone(), 2).len(), 3);
+        assert!(losses.count(now, 3).is_empty());
+        assert!(losses.since(2) && !losses.since(3));
         let all = losses.all(None);
         assert_eq!(all.iter().map(|lost| lost.count).sum::<u64>(), 6);
     }
