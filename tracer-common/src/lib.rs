@@ -33,7 +33,7 @@ pub mod interest {
 }
 
 /// Tracepoints whose program has a stand-in, which runs where the kernel refuses the first. The
-/// values are indexes of the maps `AT_WORK` and `TAKEN_OVER`.
+/// values are indexes of the map `SHIFTS` and places in `TAKEN_OVER`.
 pub mod stand_in {
     pub const INET_SOCK_SET_STATE: u32 = 0;
     pub const TCP_DESTROY_SOCK: u32 = 1;
@@ -45,7 +45,14 @@ pub mod stand_in {
     pub const SCHED_PROCESS_EXIT: u32 = 7;
     pub const SCHED_PROCESS_FORK: u32 = 8;
     pub const SCHED_PROCESS_EXEC: u32 = 9;
-    pub const COUNT: u32 = 10;
+    pub const SYS_ENTER_CONNECT: u32 = 10;
+    pub const SYS_EXIT_CONNECT: u32 = 11;
+    pub const SYS_ENTER_BIND: u32 = 12;
+    pub const SYS_EXIT_BIND: u32 = 13;
+    pub const SYS_EXIT_SOCKET: u32 = 14;
+    pub const SYS_ENTER_WRITE: u32 = 15;
+    pub const SYS_EXIT_LISTEN: u32 = 16;
+    pub const COUNT: u32 = 17;
 
     /// The first program of each, which has the tracepoint's name, and its stand-in.
     pub const PROGRAMS: [(&str, &str); COUNT as usize] = [
@@ -59,6 +66,13 @@ pub mod stand_in {
         ("sched_process_exit", "sched_process_exit_stand_in"),
         ("sched_process_fork", "sched_process_fork_stand_in"),
         ("sched_process_exec", "sched_process_exec_stand_in"),
+        ("sys_enter_connect", "sys_enter_connect_stand_in"),
+        ("sys_exit_connect", "sys_exit_connect_stand_in"),
+        ("sys_enter_bind", "sys_enter_bind_stand_in"),
+        ("sys_exit_bind", "sys_exit_bind_stand_in"),
+        ("sys_exit_socket", "sys_exit_socket_stand_in"),
+        ("sys_enter_write", "sys_enter_write_stand_in"),
+        ("sys_exit_listen", "sys_exit_listen_stand_in"),
     ];
 }
 

@@ -2,7 +2,6 @@
 
 use aya_ebpf::{
     helpers::{bpf_probe_read_user, bpf_probe_read_user_buf},
-    macros::tracepoint,
     programs::TracePointContext,
 };
 use tracer_common::record::{
@@ -14,60 +13,76 @@ use crate::{
     kernel::{argument, local_address, protocol_of},
     log_line,
     maps::{ATTEMPTS, CALLS, Call, TASKS, WAITING, under_way},
+    stand_in::call_programs,
 };
 
 const EINPROGRESS: i64 = 115;
 /// Bytes of a `sockaddr_in6`.
 const SOCKADDR_IN6: u32 = 28;
 
-/// match-proto: syscalls:sys_enter_connect(int fd, struct sockaddr *uservaddr, int addrlen)
-#[tracepoint]
-pub fn sys_enter_connect(context: TracePointContext) -> u32 {
-    begin(&context);
-    0
-}
+call_programs!(
+    sys_enter_connect,
+    sys_enter_connect_stand_in,
+    SYS_ENTER_CONNECT,
+    begin
+);
+call_programs!(
+    sys_enter_bind,
+    sys_enter_bind_stand_in,
+    SYS_ENTER_BIND,
+    begin
+);
+call_programs!(
+    sys_exit_connect,
+    sys_exit_connect_stand_in,
+    SYS_EXIT_CONNECT,
+    connect_returns
+);
+call_programs!(
+    sys_exit_bind,
+    sys_exit_bind_stand_in,
+    SYS_EXIT_BIND,
+    bind_returns
+);
+call_programs!(
+    sys_exit_socket,
+    sys_exit_socket_stand_in,
+    SYS_EXIT_SOCKET,
+    socket_returns
+);
 
 /// match-proto: syscalls:sys_exit_connect(long ret)
-#[tracepoint]
-pub fn sys_exit_connect(context: TracePointContext) -> u32 {
+#[inline(always)]
+fn connect_returns(context: &TracePointContext) {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
-        never_entered(result(&context));
-        return 0;
+        never_entered(result(context));
+        return;
     };
     // SAFETY: the entry belongs to the running thread.
     let call = unsafe { &mut *call };
     call.under_way = 0;
-    match result(&context) {
+    match result(context) {
         0 => {}
         error if error == -EINPROGRESS => keep_waiting(call),
         error => connect_failed(call, error),
     }
-    0
-}
-
-/// match-proto: syscalls:sys_enter_bind(int fd, struct sockaddr *umyaddr, int addrlen)
-#[tracepoint]
-pub fn sys_enter_bind(context: TracePointContext) -> u32 {
-    begin(&context);
-    0
 }
 
 /// match-proto: syscalls:sys_exit_bind(long ret)
-#[tracepoint]
-pub fn sys_exit_bind(context: TracePointContext) -> u32 {
+#[inline(always)]
+fn bind_returns(context: &TracePointContext) {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
-        return 0;
+        return;
     };
     // SAFETY: the entry belongs to the running thread.
     let call = unsafe { &mut *call };
     call.under_way = 0;
-    let error = result(&context);
+    let error = result(context);
     if error < 0 {
         bind_failed(call, error);
     }
-    0
 }
 
 #[inline(always)]
@@ -87,15 +102,15 @@ fn bind_failed(call: &Call, error: i64) {
 }
 
 /// match-proto: syscalls:sys_exit_socket(long ret)
-#[tracepoint]
-pub fn sys_exit_socket(context: TracePointContext) -> u32 {
-    let error = result(&context);
+#[inline(always)]
+fn socket_returns(context: &TracePointContext) {
+    let error = result(context);
     if error >= 0 {
-        return 0;
+        return;
     }
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() {
-        return 0;
+        return;
     }
     log_line::failed(tid);
     emit(
@@ -107,9 +122,10 @@ pub fn sys_exit_socket(context: TracePointContext) -> u32 {
                 reserved: 0,
         }),
     );
-    0
 }
 
+/// match-proto: syscalls:sys_enter_connect(int fd, struct sockaddr *uservaddr, int addrlen)
+/// match-proto: syscalls:sys_enter_bind(int fd, struct sockaddr *umyaddr, int addrlen)
 #[inline(always)]
 fn begin(context: &TracePointContext) {
     let (tgid, tid) = current();

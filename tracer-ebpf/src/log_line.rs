@@ -5,7 +5,6 @@
 
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_probe_read_user, bpf_probe_read_user_buf},
-    macros::tracepoint,
     programs::TracePointContext,
 };
 use tracer_common::{
@@ -17,6 +16,7 @@ use crate::{
     emit::{current, current_task, header, lost, now},
     kernel::argument,
     maps::{EVENTS, FAILING, Failing, TASKS, UNANNOUNCED, become_interested, interested},
+    stand_in::call_programs,
 };
 
 /// How long after a failure its line is awaited, in nanoseconds.
@@ -45,27 +45,33 @@ const AFTER_LINE: u64 = 200_000_000;
 /// Closes that are told at most for lines that went before.
 const CLOSES_OF_LINES: u64 = 16;
 
+call_programs!(
+    sys_enter_write,
+    sys_enter_write_stand_in,
+    SYS_ENTER_WRITE,
+    something_written
+);
+
 /// match-proto: syscalls:sys_enter_write(unsigned int fd, const char *buf, size_t count)
-#[tracepoint]
-pub fn sys_enter_write(context: TracePointContext) -> u32 {
+#[inline(always)]
+fn something_written(context: &TracePointContext) {
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() {
-        return 0;
+        return;
     }
-    let buffer = argument(&context, 1);
-    let count = argument(&context, 2);
+    let buffer = argument(context, 1);
+    let count = argument(context, 2);
     if count <= STAMP as u64 {
-        return 0;
+        return;
     }
     let Some(level) = level_of_a_log_line(buffer) else {
-        return 0;
+        return;
     };
     if !awaited(tid) && !tells_by_itself(level, buffer, count) {
-        return 0;
+        return;
     }
     copy(buffer, count);
     close_follows(tid);
-    0
 }
 
 /// A failure of the thread was told, or one may come: then its lines are wanted.

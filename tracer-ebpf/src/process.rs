@@ -1,7 +1,7 @@
 //! The life of processes: of nginx, and of those that hold listening sockets.
 
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use tracer_common::{
@@ -13,7 +13,7 @@ use crate::{
     emit::{current_task, emit, fill, header, no_room},
     kernel::{argument, exit_code_of, layout, read},
     maps::{CALLS, FAILING, OWNERS, TASKS},
-    stand_in::programs,
+    stand_in::{call_programs, programs},
 };
 
 /// How the programs of nginx and its derivatives are called; the names are zero-padded to what
@@ -156,13 +156,20 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
     0
 }
 
+call_programs!(
+    sys_exit_listen,
+    sys_exit_listen_stand_in,
+    SYS_EXIT_LISTEN,
+    listen_returns
+);
+
 /// The one sign of a Unix socket that begins to listen: no tracepoint is about those.
 ///
 /// match-proto: syscalls:sys_exit_listen(long ret)
-#[tracepoint]
-pub fn sys_exit_listen(context: TracePointContext) -> u32 {
-    if argument(&context, 0) != 0 {
-        return 0;
+#[inline(always)]
+fn listen_returns(context: &TracePointContext) {
+    if argument(context, 0) != 0 {
+        return;
     }
     let task = current_task();
     let _ = OWNERS.insert(task.tgid, 1, 0);
@@ -173,7 +180,6 @@ pub fn sys_exit_listen(context: TracePointContext) -> u32 {
                 task: task,
         }),
     );
-    0
 }
 
 /// match-proto: oom:mark_victim(struct task_struct *task, uid_t uid); before 6.8 (int pid)

@@ -37,7 +37,7 @@ pub enum ProbesError {
 /// The attached programs and their maps. Dropping it detaches everything: nothing is pinned.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    perf_events: Vec<OwnedFd>,
+    pub(super) perf_events: Vec<OwnedFd>,
     preemptible: bool,
     reports: Vec<ProbeReport>,
 }

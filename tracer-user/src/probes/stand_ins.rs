@@ -3,10 +3,12 @@
 //! Why and how is told in `stand_in.rs` of the programs. They are attached where a task can be
 //! preempted inside a program, and cost nothing elsewhere.
 
-use aya::{maps::PerCpuArray, programs::RawTracePoint};
+use std::os::fd::AsFd;
+
+use aya::{maps::PerCpuArray, programs::Program};
 use tracer_common::stand_in::{COUNT, PROGRAMS};
 
-use super::{Probes, attach::words};
+use super::{Probes, attach::words, perf_event};
 
 impl Probes {
     /// Attaches the stand-in of each program that is attached, where there is one. Without it the
@@ -27,9 +29,19 @@ impl Probes {
             .ebpf
             .program_mut(stand_in)
             .ok_or("the eBPF object has no such program")?;
-        let program: &mut RawTracePoint = program.try_into().map_err(words)?;
-        program.load().map_err(words)?;
-        program.attach(first).map_err(words)?;
+        match program {
+            Program::RawTracePoint(program) => {
+                program.load().map_err(words)?;
+                program.attach(first).map_err(words)?;
+            }
+            Program::TracePoint(program) => {
+                program.load().map_err(words)?;
+                let program = program.fd().map_err(words)?;
+                let event = perf_event::run_at("syscalls", first, program.as_fd())?;
+                self.perf_events.push(event);
+            }
+            _ => return Err("it is of no kind that has stand-ins".to_owned()),
+        }
         Ok(())
     }
 

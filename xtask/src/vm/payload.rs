@@ -101,7 +101,8 @@ impl Payload {
             }
             script += " || code=1\n";
         }
-        script + "exit $code\n"
+        script
+            + "mount -t debugfs none /sys/kernel/debug; cat /sys/kernel/debug/sched/preempt; sort /tmp/seven_misses | uniq | tail -n 400; exit $code\n"
     }
 }
 
