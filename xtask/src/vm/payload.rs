@@ -101,8 +101,7 @@ impl Payload {
             }
             script += " || code=1\n";
         }
-        script
-            + "mount -t debugfs none /sys/kernel/debug; cat /sys/kernel/debug/sched/preempt; sort /tmp/seven_misses | uniq | tail -n 400; exit $code\n"
+        script + "exit $code\n"
     }
 }
 
