@@ -43,6 +43,7 @@ layout! {
     /// `sk_protocol` is 16 bits wide since 5.6; a bit field before.
     sock_protocol,
     sock_socket,
+    sock_shutdown,
     inet_sport,
     tcp_snd_una,
     tcp_lsndtime,
@@ -97,6 +98,9 @@ layout! {
     victim_is_task,
     /// `SKB_DROP_REASON_NO_SOCKET`.
     drop_without_socket,
+    /// 1 where a task can be preempted inside a program at a tracepoint, which then is refused to
+    /// the others of its processor; 0 where not.
+    preemptible,
     /// 1 where attempts that fail alike may be counted instead of told, 0 where each is wanted.
     fold,
     /// 1 where new processes called like an nginx are followed, 0 where `--pid` narrows.

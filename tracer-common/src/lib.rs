@@ -44,6 +44,50 @@ pub mod heard {
     pub const COUNT: u32 = 7;
 }
 
+/// Tracepoints whose program has a stand-in, which runs where the kernel refuses the first. The
+/// values are indexes of the map `SHIFTS` and places in `TAKEN_OVER`.
+pub mod stand_in {
+    pub const INET_SOCK_SET_STATE: u32 = 0;
+    pub const TCP_DESTROY_SOCK: u32 = 1;
+    pub const TCP_RECEIVE_RESET: u32 = 2;
+    pub const TCP_SEND_RESET: u32 = 3;
+    pub const TCP_RETRANSMIT_SKB: u32 = 4;
+    pub const KFREE_SKB: u32 = 5;
+    pub const ICMP_SEND: u32 = 6;
+    pub const SCHED_PROCESS_EXIT: u32 = 7;
+    pub const SCHED_PROCESS_FORK: u32 = 8;
+    pub const SCHED_PROCESS_EXEC: u32 = 9;
+    pub const SYS_ENTER_CONNECT: u32 = 10;
+    pub const SYS_EXIT_CONNECT: u32 = 11;
+    pub const SYS_ENTER_BIND: u32 = 12;
+    pub const SYS_EXIT_BIND: u32 = 13;
+    pub const SYS_EXIT_SOCKET: u32 = 14;
+    pub const SYS_ENTER_WRITE: u32 = 15;
+    pub const SYS_EXIT_LISTEN: u32 = 16;
+    pub const COUNT: u32 = 17;
+
+    /// The first program of each, which has the tracepoint's name, and its stand-in.
+    pub const PROGRAMS: [(&str, &str); COUNT as usize] = [
+        ("inet_sock_set_state", "inet_sock_set_state_stand_in"),
+        ("tcp_destroy_sock", "tcp_destroy_sock_stand_in"),
+        ("tcp_receive_reset", "tcp_receive_reset_stand_in"),
+        ("tcp_send_reset", "tcp_send_reset_stand_in"),
+        ("tcp_retransmit_skb", "tcp_retransmit_skb_stand_in"),
+        ("kfree_skb", "kfree_skb_stand_in"),
+        ("icmp_send", "icmp_send_stand_in"),
+        ("sched_process_exit", "sched_process_exit_stand_in"),
+        ("sched_process_fork", "sched_process_fork_stand_in"),
+        ("sched_process_exec", "sched_process_exec_stand_in"),
+        ("sys_enter_connect", "sys_enter_connect_stand_in"),
+        ("sys_exit_connect", "sys_exit_connect_stand_in"),
+        ("sys_enter_bind", "sys_enter_bind_stand_in"),
+        ("sys_exit_bind", "sys_exit_bind_stand_in"),
+        ("sys_exit_socket", "sys_exit_socket_stand_in"),
+        ("sys_enter_write", "sys_enter_write_stand_in"),
+        ("sys_exit_listen", "sys_exit_listen_stand_in"),
+    ];
+}
+
 /// The lengths of the maps. Each is a bound: what finds no room is counted as lost.
 pub mod bound {
     /// Processes of all nginx instances.

@@ -152,7 +152,12 @@ fn make_call(tid: u32) -> Option<*mut Call> {
 /// The attempt outlives the call: from now on its packets are known by its local address too.
 #[inline(always)]
 fn keep_waiting(call: &Call) {
+    let (_, tid) = current();
     let Some(attempt) = ATTEMPTS.get_ptr_mut(call.socket) else {
+        if call.socket == 0 {
+            // That the socket left CLOSE was missed: its line will tell of the attempt.
+            log_line::waits(tid);
+        }
         return;
     };
     // SAFETY: the entry stays as long as nginx holds the socket.
@@ -161,7 +166,6 @@ fn keep_waiting(call: &Call) {
     }
     let local = local_address(call.socket);
     let _ = WAITING.insert(local.key(), call.socket, 0);
-    let (_, tid) = current();
     log_line::waits(tid);
     // SAFETY: the field is read only when the attempt ends; a race with that leaves an entry in
     // an LRU map.
@@ -197,11 +201,15 @@ fn connect_failed(call: &Call, error: i64) {
 }
 
 /// A seccomp filter answers before `sys_enter_connect` is met (`syscall_trace_enter`), yet the
-/// return is seen.
+/// return is seen. An attempt that goes on was entered, and that was missed.
 #[inline(always)]
 fn never_entered(error: i64) {
     let (tgid, tid) = current();
     if error >= 0 || TASKS.get_ptr(tgid).is_none() {
+        return;
+    }
+    if error == -EINPROGRESS {
+        log_line::waits(tid);
         return;
     }
     log_line::failed(tid);

@@ -7,7 +7,7 @@ use tracer_common::record::{Header, Task};
 
 use crate::maps::{EVENTS, LOSSES};
 
-/// Index of `LOSSES` that counts map entries.
+/// Place in `LOSSES` that counts map entries.
 const MAP_ENTRIES: u32 = 0;
 
 /// Sends one record. `fill` writes every field of it in its place in the ring buffer: the stack
@@ -74,9 +74,13 @@ pub fn current_task() -> Task {
 /// Counts a record of that kind as lost.
 #[inline(always)]
 pub fn lost(kind: u32) {
-    if let Some(count) = LOSSES.get_ptr_mut(kind) {
-        // SAFETY: the pointer is to this processor's own element of the map.
-        unsafe { *count += 1 };
+    let Some(counts) = LOSSES.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the pointer is to this processor's own element of the map.
+    let counts = unsafe { &mut *counts };
+    if let Some(count) = counts.get_mut(kind as usize) {
+        *count += 1;
     }
 }
 

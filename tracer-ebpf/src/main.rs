@@ -16,6 +16,7 @@ mod packet;
 mod process;
 mod reply;
 mod socket;
+mod stand_in;
 
 #[cfg(not(test))]
 #[panic_handler]

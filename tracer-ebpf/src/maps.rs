@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tracer_common::{
     bound, heard, interest,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
+    stand_in,
 };
 
 use crate::{emit::current, kernel::layout};
@@ -69,9 +70,11 @@ pub static UNANNOUNCED: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
 
-/// Records that found no room in the ring buffer, by kind; index 0 counts map entries.
+/// Records that found no room in the ring buffer, by kind; index 0 counts map entries. All in one
+/// element: while user space reads one, kernels before `trace_call_bpf_faultable` run no program
+/// at a system call on that processor (`bpf_disable_instrumentation`).
 #[map]
-pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT as u32, 0);
+pub static LOSSES: PerCpuArray<[u64; kind::COUNT as usize]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Which programs have met a call of our own, by `tracer_common::heard`.
 #[map]
@@ -80,6 +83,25 @@ pub static HEARD: Array<u32> = Array::with_max_entries(heard::COUNT, 0);
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
 pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the first program of a tracepoint does on this processor, by `tracer_common::stand_in`.
+#[map]
+pub static SHIFTS: PerCpuArray<Shift> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
+
+/// Events that the stand-ins took over, by the same.
+#[map]
+pub static TAKEN_OVER: PerCpuArray<[u64; stand_in::COUNT as usize]> =
+    PerCpuArray::with_max_entries(1, 0);
+
+/// What the first program of a tracepoint does.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shift {
+    /// 1 while it is at work.
+    pub at_work: u32,
+    /// The thread that it was last run for, plus 1; 0 once the stand-in was run behind it.
+    pub done_for: u32,
+}
 
 /// What was told since a moment.
 #[repr(C)]

@@ -10,6 +10,7 @@ use crate::{
     emit::{current_task, emit, fill, header, no_room},
     kernel::{exit_code_of, layout, read},
     maps::{CALLS, FAILING, OWNERS, TASKS},
+    stand_in::programs,
 };
 
 /// How the programs of nginx and its derivatives are called; the names are zero-padded to what
@@ -31,9 +32,28 @@ const FATAL: u64 = {
     mask
 };
 
+programs!(
+    sched_process_exit,
+    sched_process_exit_stand_in,
+    SCHED_PROCESS_EXIT,
+    task_exits
+);
+programs!(
+    sched_process_fork,
+    sched_process_fork_stand_in,
+    SCHED_PROCESS_FORK,
+    process_forks
+);
+programs!(
+    sched_process_exec,
+    sched_process_exec_stand_in,
+    SCHED_PROCESS_EXEC,
+    program_executed
+);
+
 /// match-proto: sched:sched_process_exit(struct task_struct *p[, bool group_dead])
-#[raw_tracepoint]
-pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn task_exits(context: &RawTracePointContext) {
     let task: u64 = context.arg(0);
     let tgid: u32 = read(task, layout!(task_tgid)).unwrap_or(0);
     let tid: u32 = read(task, layout!(task_pid)).unwrap_or(0);
@@ -49,7 +69,7 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
         _ => tid == tgid,
     };
     if !whole || (!nginx && OWNERS.get_ptr(tgid).is_none()) {
-        return 0;
+        return;
     }
     let _ = TASKS.remove(tgid);
     let _ = OWNERS.remove(tgid);
@@ -62,19 +82,18 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
                 reserved: 0,
         }),
     );
-    0
 }
 
 /// match-proto: sched:sched_process_fork(struct task_struct *parent, struct task_struct *child)
-#[raw_tracepoint]
-pub fn sched_process_fork(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn process_forks(context: &RawTracePointContext) {
     let parent: u32 = read(context.arg(0), layout!(task_tgid)).unwrap_or(0);
     if TASKS.get_ptr(parent).is_none() {
-        return 0;
+        return;
     }
     let child: u32 = read(context.arg(1), layout!(task_tgid)).unwrap_or(0);
     if child == parent || child == 0 {
-        return 0;
+        return;
     }
     if TASKS.insert(child, role::NGINX, 0).is_err() {
         no_room();
@@ -87,17 +106,16 @@ pub fn sched_process_fork(context: RawTracePointContext) -> i32 {
                 child: child,
         }),
     );
-    0
 }
 
 /// match-proto: sched:sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
-#[raw_tracepoint]
-pub fn sched_process_exec(_context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn program_executed(_context: &RawTracePointContext) {
     let task = current_task();
     let known = TASKS.get_ptr(task.tgid).is_some();
     if !known {
         if layout!(follow_new) != 1 || !called_like_nginx(&task) {
-            return 0;
+            return;
         }
         if TASKS.insert(task.tgid, role::NGINX, 0).is_err() {
             no_room();
@@ -110,7 +128,6 @@ pub fn sched_process_exec(_context: RawTracePointContext) -> i32 {
                 task: task,
         }),
     );
-    0
 }
 
 /// match-proto: signal:signal_generate(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)

@@ -1,8 +1,6 @@
 //! What becomes of nginx's SYN and of its answer, in any namespace of this host.
 
-use aya_ebpf::{
-    EbpfContext, helpers::bpf_get_stack, macros::raw_tracepoint, programs::RawTracePointContext,
-};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_stack, programs::RawTracePointContext};
 use tracer_common::{
     layout::NONE,
     record::{
@@ -19,6 +17,7 @@ use crate::{
         FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, beside, dialled, locate,
         segment,
     },
+    stand_in::programs,
 };
 
 /// The first values of `enum skb_drop_reason` (`SKB_NOT_DROPPED_YET`, `SKB_CONSUMED`) mean that
@@ -27,19 +26,27 @@ const NOT_DROPPED: u32 = 1;
 /// `TCP_LISTEN`.
 const LISTEN: u8 = 10;
 
+programs!(
+    tcp_send_reset,
+    tcp_send_reset_stand_in,
+    TCP_SEND_RESET,
+    reset_sent
+);
+programs!(kfree_skb, kfree_skb_stand_in, KFREE_SKB, packet_freed);
+programs!(icmp_send, icmp_send_stand_in, ICMP_SEND, icmp_error_sent);
+
 /// match-proto: tcp:tcp_send_reset(const struct sock *sk, const struct sk_buff *skb[, const enum sk_rst_reason reason])
-#[raw_tracepoint]
-pub fn tcp_send_reset(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn reset_sent(context: &RawTracePointContext) {
     let skb: u64 = context.arg(1);
     if skb == 0 {
         // `tcp_send_active_reset` answers nothing: the socket itself is given up.
-        connection::peer_ended(context.arg(0), peer_end::RESET, reset_reason(&context));
-        return 0;
+        connection::peer_ended(context.arg(0), peer_end::RESET, reset_reason(context));
+        return;
     }
-    if !opening_refused(&context, skb) {
-        answered(&context, skb);
+    if !opening_refused(context, skb) {
+        answered(context, skb);
     }
-    0
 }
 
 /// A SYN of nginx was answered with a reset. Returns whether the segment is a SYN at all.
@@ -106,22 +113,21 @@ fn answered(context: &RawTracePointContext, skb: u64) {
 }
 
 /// match-proto: skb:kfree_skb(struct sk_buff *skb, void *location[, enum skb_drop_reason reason[, struct sock *rx_sk]])
-#[raw_tracepoint]
-pub fn kfree_skb(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn packet_freed(context: &RawTracePointContext) {
     let reason = match layout!(kfree_reason_argument) {
         2 => context.arg(2),
         _ => NONE,
     };
     if reason <= NOT_DROPPED {
-        return 0;
+        return;
     }
     let skb: u64 = context.arg(0);
-    let opening = opening_dropped(&context, skb, reason);
+    let opening = opening_dropped(context, skb, reason);
     // A kernel without reasons frees here what it is done with, too.
     if !opening && reason != NONE && reason == layout!(drop_by_netfilter) && !filtered(skb) {
-        neighbour::dropped(&context, skb);
+        neighbour::dropped(context, skb);
     }
-    0
 }
 
 /// A segment that opens a connection or refuses one was freed. Returns whether it is such a
@@ -216,14 +222,14 @@ fn by_a_rule(reason: u32) -> bool {
 }
 
 /// match-proto: icmp:icmp_send(const struct sk_buff *skb, int type, int code)
-#[raw_tracepoint]
-pub fn icmp_send(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn icmp_error_sent(context: &RawTracePointContext) {
     let skb: u64 = context.arg(0);
     let Some(mut segment) = segment(skb, FLAG_SYN) else {
-        return 0;
+        return;
     };
     if belongs(&segment).is_none() {
-        return 0;
+        return;
     }
     let net = locate(skb, &mut segment);
     let fill = fill!(record: IcmpSent {
@@ -237,9 +243,8 @@ pub fn icmp_send(context: RawTracePointContext) -> i32 {
     emit(kind::ICMP_SENT, |record| {
         fill(record);
         // SAFETY: the record was filled above.
-        stack(&context, unsafe { &mut (*record).frames });
+        stack(context, unsafe { &mut (*record).frames });
     });
-    0
 }
 
 /// Fills in the kernel's stack: it names the hook in which a packet filter decided.

@@ -1,6 +1,6 @@
 //! State changes of sockets: attempts that begin and end, listeners that come and go.
 
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::{
     interest,
     record::{
@@ -21,6 +21,7 @@ use crate::{
         ATTEMPTS, Attempt, DIALLED, FAILED, FAILING, Failing, OUTCOMES, OWNERS, RECOVERING, TASKS,
         WAITING, become_interested, interested, under_way,
     },
+    stand_in::programs,
 };
 
 const ESTABLISHED: i32 = 1;
@@ -39,13 +40,38 @@ const WINDOW: u64 = 100_000_000;
 /// How long after a failure the close of a client's connection is still told, in nanoseconds.
 const SAME_TURN: u64 = 20_000_000;
 
+programs!(
+    inet_sock_set_state,
+    inet_sock_set_state_stand_in,
+    INET_SOCK_SET_STATE,
+    state_changes
+);
+programs!(
+    tcp_receive_reset,
+    tcp_receive_reset_stand_in,
+    TCP_RECEIVE_RESET,
+    reset_arrives
+);
+programs!(
+    tcp_retransmit_skb,
+    tcp_retransmit_skb_stand_in,
+    TCP_RETRANSMIT_SKB,
+    segment_sent_again
+);
+programs!(
+    tcp_destroy_sock,
+    tcp_destroy_sock_stand_in,
+    TCP_DESTROY_SOCK,
+    socket_closed
+);
+
 /// Each branch is a function of its own: the frames of a call and of all its callers share 512
 /// bytes (`check_max_stack_depth`) on kernels that give programs no stack of their own, which
 /// tracepoints have since 6.13, and one frame for all branches would not share its slots.
 ///
 /// match-proto: sock:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
-#[raw_tracepoint]
-pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn state_changes(context: &RawTracePointContext) {
     let socket: u64 = context.arg(0);
     let old: i32 = context.arg(1);
     let new: i32 = context.arg(2);
@@ -68,28 +94,26 @@ pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
         (LISTEN, CLOSE) => listening(kind::LISTEN_ENDED, socket),
         _ => {}
     }
-    0
 }
 
 /// match-proto: tcp:tcp_receive_reset(struct sock *sk)
-#[raw_tracepoint]
-pub fn tcp_receive_reset(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn reset_arrives(context: &RawTracePointContext) {
     let socket: u64 = context.arg(0);
     if let Some(attempt) = ATTEMPTS.get_ptr_mut(socket) {
         // SAFETY: the socket is locked while it handles a segment, so that nobody else writes.
         unsafe { (*attempt).reset_at = now() };
     }
-    0
 }
 
 /// match-proto: tcp:tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb[, int err])
-#[raw_tracepoint]
-pub fn tcp_retransmit_skb(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn segment_sent_again(context: &RawTracePointContext) {
     let socket: u64 = context.arg(0);
     // SAFETY: the socket is locked while it sends, so that the entry stays.
     let opening = |attempt: *const Attempt| unsafe { (*attempt).established } == 0;
     if !ATTEMPTS.get_ptr(socket).is_some_and(opening) {
-        return 0;
+        return;
     }
     let error = match layout!(retransmit_error_argument) {
         2 => context.arg(2),
@@ -104,19 +128,18 @@ pub fn tcp_retransmit_skb(context: RawTracePointContext) -> i32 {
                 reserved: 0,
         }),
     );
-    0
 }
 
 /// match-proto: tcp:tcp_destroy_sock(struct sock *sk)
-#[raw_tracepoint]
-pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn socket_closed(context: &RawTracePointContext) {
     if !interested(interest::FAILED_SOCKETS) {
-        return 0;
+        return;
     }
     let socket: u64 = context.arg(0);
     connection::broken_one_closed(socket);
     if FAILED.get_ptr(socket).is_none() {
-        return 0;
+        return;
     }
     let _ = FAILED.remove(socket);
     emit(
@@ -126,7 +149,6 @@ pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
             socket: socket,
         }),
     );
-    0
 }
 
 /// `tcp_v4_connect` and `tcp_v6_connect` enter SYN_SENT when the route is found and the
@@ -135,6 +157,11 @@ pub fn tcp_destroy_sock(context: RawTracePointContext) -> i32 {
 fn attempt_begins(socket: u64) {
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() || !is_tcp(socket) {
+        // Where the end of another attempt was missed its entry is still there, and a new socket
+        // at its address must not be taken for nginx's.
+        if ATTEMPTS.get_ptr(socket).is_some() {
+            let _ = ATTEMPTS.remove(socket);
+        }
         return;
     }
     let remote = remote_address(socket);
@@ -283,12 +310,17 @@ fn folded(attempt: &Attempt, error: u32) -> bool {
     true
 }
 
-/// `connect()` is about to return an error: notes what is wiped before it does.
+/// `connect()` is about to return an error: notes what is wiped before it does. That the call is
+/// under way does not tell: its return may have been missed. `__tcp_close` shuts the socket down
+/// before it changes its state; a call that fails does not.
 #[inline(always)]
 fn closed_in_call(socket: u64, tid: u32) -> bool {
     let Some(call) = under_way(tid) else {
         return false;
     };
+    if read::<u8>(socket, layout!(sock_shutdown)).unwrap_or(0) != 0 {
+        return false;
+    }
     // SAFETY: the entry belongs to the running thread.
     unsafe {
         (*call).closed = 1;

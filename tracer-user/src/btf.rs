@@ -1,7 +1,7 @@
 //! A reader of the kernel's own description of its types (BTF).
 //!
-//! It answers four questions: where a field lies, how the values of an enum are called, which
-//! arguments a tracepoint has, and which number a function has. The one maintained crate that reads members is under the
+//! It answers five questions: where a field lies, how the values of an enum are called, which
+//! arguments a tracepoint has, which number a function has, and whether there is a variable. The one maintained crate that reads members is under the
 //! LGPL, which does not fit a static binary under MIT or Apache-2.0; aya's reader keeps members
 //! to itself.
 
@@ -162,6 +162,22 @@ impl Btf {
                         .is_some_and(|at| self.string(at) == name)
             })
         })
+    }
+
+    /// Whether there is a variable of that name. BTF has those of which every processor has one.
+    pub fn has_variable(&self, name: &str) -> bool {
+        self.types.iter().skip(1).any(|position| {
+            let position = *position as usize;
+            self.kind(position) == Some(kind::VAR)
+                && self
+                    .word(position)
+                    .is_some_and(|at| self.string(at) == name)
+        })
+    }
+
+    /// Whether there is a structure of that name.
+    pub fn has_structure(&self, name: &str) -> bool {
+        self.find(kind::STRUCT, name).is_some()
     }
 
     /// The arguments of a tracepoint; `None` where the kernel has no such tracepoint.

@@ -11,6 +11,7 @@ mod floating;
 mod lines;
 mod neighbours;
 mod peers;
+mod unseen;
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -25,6 +26,7 @@ use floating::{Floating, Owner};
 use lines::Lines;
 use neighbours::NeighbourPackets;
 use peers::Peers;
+use unseen::Unseen;
 
 /// How long an attempt waits for the worker's log line, which follows in the same turn of its
 /// event loop.
@@ -66,6 +68,7 @@ pub struct Correlator {
     resolvers: Resolvers,
     malformed: Malformed,
     to_itself: ToItself,
+    unseen: Unseen,
     waiting: Vec<Waiting>,
     forgotten: u64,
     forget_at: KernelTime,
@@ -114,6 +117,8 @@ impl Correlator {
 
     /// The attempts that need not wait any longer, in the order in which they ended.
     pub fn ready(&mut self, now: KernelTime) -> Vec<Ended> {
+        let unclaimed = self.lines.forget_before(now);
+        self.tell_unseen(unclaimed);
         let (ready, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|waiting| waiting.ready_at <= now);
@@ -121,7 +126,6 @@ impl Correlator {
         self.forget_retransmissions(now);
         self.floating.forget_before(now);
         self.neighbours.forget_before(now);
-        self.lines.forget_before(now);
         self.peers.forget_before(now);
         let mut ready: Vec<Ended> = Vec::from_iter(ready)
             .into_iter()
@@ -201,7 +205,7 @@ impl Correlator {
 
     fn log_line(&mut self, at: KernelTime, thread: &Thread, text: &str) {
         let tid = thread.tid;
-        let Some(line) = lines::Line::parse(at, text) else {
+        let Some(line) = lines::Line::parse(at, thread, text) else {
             return;
         };
         let Some(line) = self.announced(at, thread, line) else {
@@ -216,7 +220,7 @@ impl Correlator {
         });
         match waiting {
             Some(waiting) => waiting.take_line(line.parsed, at),
-            None => self.lines.keep(tid, line),
+            None => self.lines.keep(line),
         }
     }
 
@@ -227,6 +231,7 @@ impl Correlator {
         if ended.attempt.ending == Ending::Established {
             self.to_itself.note(&ended);
         }
+        self.unseen.seen(lines::address(&ended.attempt), at);
         let owner = Owner::of(&ended, sequence);
         ended.timeline.extend(self.floating.take(&owner));
         if let Some(retransmissions) = socket.and_then(|s| self.retransmissions.remove(&s)) {

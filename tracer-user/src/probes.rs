@@ -4,14 +4,17 @@ mod attach;
 mod calls;
 mod hook;
 mod layout;
+mod misses;
 mod names;
 mod observations;
 mod perf_event;
+mod stand_ins;
 mod tracing;
 mod trial;
 mod watched;
 
 pub use attach::{Probes, ProbesError};
+pub use misses::Missed;
 pub use names::Names;
 pub use observations::OBSERVATIONS;
 pub use trial::Trial;

@@ -54,6 +54,9 @@ use tallies::Tallies;
 
 /// How often losses are looked at.
 const LOSSES_EVERY: Duration = Duration::from_secs(1);
+/// How often at most they are looked at for attempts that are explained, in nanoseconds: no attempt
+/// is explained sooner after its end.
+const LOSSES_AT_MOST_EVERY: KernelTime = 4_000_000;
 /// How often processes are looked at for an nginx that nobody announced.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(10);
 /// How long the end of a trace waits for what is outstanding.
@@ -103,6 +106,8 @@ struct Trace {
     recoveries: Recoveries,
     totals: Totals,
     losses: Losses,
+    /// When losses were last looked at.
+    counted_at: KernelTime,
     /// Attempts that were not explained before the end.
     unexplained: u64,
     sink: Sink,
@@ -163,6 +168,7 @@ impl Trace {
             recoveries: Recoveries::default(),
             totals: Totals::default(),
             losses: Losses::default(),
+            counted_at: 0,
             unexplained: 0,
             sink,
             record,
@@ -304,7 +310,12 @@ impl Trace {
             known.count(&ended, &mut self.recoveries);
             return;
         }
-        let asked = Box::new((ended, self.coverage.clone()));
+        self.count_recent_losses();
+        let coverage = Coverage {
+            lost_records: ended.unseen || self.losses.since(ended.attempt.started),
+            ..self.coverage.clone()
+        };
+        let asked = Box::new((ended, coverage));
         self.surveyor.ask(Task::Explain(asked));
     }
 
@@ -372,19 +383,33 @@ impl Trace {
         }
     }
 
+    /// What is known of losses when an attempt is explained must not be old: nothing else says
+    /// that evidence is missing.
+    fn count_recent_losses(&mut self) {
+        let counted = self.counted_at.saturating_add(LOSSES_AT_MOST_EVERY);
+        if clock::monotonic() < counted {
+            return;
+        }
+        if let Err(error) = self.count_losses() {
+            log::warn!("{error:#}");
+        }
+    }
+
     fn count_losses(&mut self) -> anyhow::Result<()> {
         self.coverage.wall_offset_ns = clock::wall_offset();
-        let told = self.losses.count(Counts {
+        self.counted_at = clock::monotonic();
+        let counts = Counts {
             kernel: self.probes.losses()?,
-            misses: self.probes.misses(),
+            missed: self.probes.missed(),
             undecodable: self.ring.undecodable(),
             crowded_out: self.correlator.forgotten(),
             icmp: self.icmp.lost(),
             unexplained: self.surveyor.refused() + self.unexplained,
             untracked: self.recoveries.untracked(),
-        });
-        self.coverage.lost_records = Losses::bear_on_attempts(&told);
-        if self.coverage.lost_records {
+        };
+        let told = self.losses.count(counts, self.counted_at);
+        if Losses::bear_on_attempts(&told) {
+            self.correlator.missed(self.counted_at);
             self.surveyor.ask(Task::Rescan);
         }
         for lost in told {
@@ -414,6 +439,7 @@ impl Trace {
 
     /// Explains what is outstanding, as far as a second allows, and writes the last event.
     async fn finish(mut self) -> u8 {
+        self.count_recent_losses();
         self.drain();
         for ended in self.correlator.ready(KernelTime::MAX) {
             self.explain(ended);

@@ -5,23 +5,29 @@
 //! be called.
 
 use aya_ebpf::{
-    macros::{fentry, fexit, kprobe, kretprobe, tracepoint},
+    macros::{fentry, fexit, kprobe, kretprobe},
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext, TracePointContext},
 };
 use tracer_common::heard;
 
 use super::{begins, bind_returns, connect_returns, security_answers, socket_returns};
-use crate::{kernel::argument, log_line, maps::hear, process};
+use crate::{kernel::argument, log_line, maps::hear, process, stand_in::call_programs};
+
+call_programs!(
+    sys_enter_connect,
+    sys_enter_connect_stand_in,
+    SYS_ENTER_CONNECT,
+    connect_entered
+);
 
 /// match-proto: syscalls:sys_enter_connect(int fd, struct sockaddr *uservaddr, int addrlen)
-#[tracepoint]
-pub fn sys_enter_connect(context: TracePointContext) -> u32 {
+#[inline(always)]
+fn connect_entered(context: &TracePointContext) {
     begins(
-        argument(&context, 0) as u32,
-        argument(&context, 1),
-        argument(&context, 2) as u32,
+        argument(context, 0) as u32,
+        argument(context, 1),
+        argument(context, 2) as u32,
     );
-    0
 }
 
 /// match-proto: int __sys_connect(int fd, struct sockaddr *uservaddr, int addrlen)
@@ -44,11 +50,17 @@ pub fn kprobe_sys_connect(context: ProbeContext) -> u32 {
     0
 }
 
+call_programs!(
+    sys_exit_connect,
+    sys_exit_connect_stand_in,
+    SYS_EXIT_CONNECT,
+    connect_left
+);
+
 /// match-proto: syscalls:sys_exit_connect(long ret)
-#[tracepoint]
-pub fn sys_exit_connect(context: TracePointContext) -> u32 {
-    connect_returns(argument(&context, 0) as i64);
-    0
+#[inline(always)]
+fn connect_left(context: &TracePointContext) {
+    connect_returns(argument(context, 0) as i64);
 }
 
 /// match-proto: int __sys_connect(int fd, struct sockaddr *uservaddr, int addrlen)
@@ -67,15 +79,21 @@ pub fn kretprobe_sys_connect(context: RetProbeContext) -> u32 {
     0
 }
 
+call_programs!(
+    sys_enter_bind,
+    sys_enter_bind_stand_in,
+    SYS_ENTER_BIND,
+    bind_entered
+);
+
 /// match-proto: syscalls:sys_enter_bind(int fd, struct sockaddr *umyaddr, int addrlen)
-#[tracepoint]
-pub fn sys_enter_bind(context: TracePointContext) -> u32 {
+#[inline(always)]
+fn bind_entered(context: &TracePointContext) {
     begins(
-        argument(&context, 0) as u32,
-        argument(&context, 1),
-        argument(&context, 2) as u32,
+        argument(context, 0) as u32,
+        argument(context, 1),
+        argument(context, 2) as u32,
     );
-    0
 }
 
 /// match-proto: int __sys_bind(int fd, struct sockaddr *umyaddr, int addrlen)
@@ -98,11 +116,17 @@ pub fn kprobe_sys_bind(context: ProbeContext) -> u32 {
     0
 }
 
+call_programs!(
+    sys_exit_bind,
+    sys_exit_bind_stand_in,
+    SYS_EXIT_BIND,
+    bind_left
+);
+
 /// match-proto: syscalls:sys_exit_bind(long ret)
-#[tracepoint]
-pub fn sys_exit_bind(context: TracePointContext) -> u32 {
-    bind_returns(argument(&context, 0) as i64);
-    0
+#[inline(always)]
+fn bind_left(context: &TracePointContext) {
+    bind_returns(argument(context, 0) as i64);
 }
 
 /// match-proto: int __sys_bind(int fd, struct sockaddr *umyaddr, int addrlen)
@@ -121,11 +145,17 @@ pub fn kretprobe_sys_bind(context: RetProbeContext) -> u32 {
     0
 }
 
+call_programs!(
+    sys_exit_socket,
+    sys_exit_socket_stand_in,
+    SYS_EXIT_SOCKET,
+    socket_left
+);
+
 /// match-proto: syscalls:sys_exit_socket(long ret)
-#[tracepoint]
-pub fn sys_exit_socket(context: TracePointContext) -> u32 {
-    socket_returns(argument(&context, 0) as i64);
-    0
+#[inline(always)]
+fn socket_left(context: &TracePointContext) {
+    socket_returns(argument(context, 0) as i64);
 }
 
 /// match-proto: int __sys_socket(int family, int type, int protocol)
@@ -144,11 +174,17 @@ pub fn kretprobe_sys_socket(context: RetProbeContext) -> u32 {
     0
 }
 
+call_programs!(
+    sys_exit_listen,
+    sys_exit_listen_stand_in,
+    SYS_EXIT_LISTEN,
+    listen_left
+);
+
 /// match-proto: syscalls:sys_exit_listen(long ret)
-#[tracepoint]
-pub fn sys_exit_listen(context: TracePointContext) -> u32 {
-    process::listen_returns(argument(&context, 0) as i64);
-    0
+#[inline(always)]
+fn listen_left(context: &TracePointContext) {
+    process::listen_returns(argument(context, 0) as i64);
 }
 
 /// match-proto: int __sys_listen(int fd, int backlog)
@@ -167,11 +203,17 @@ pub fn kretprobe_sys_listen(context: RetProbeContext) -> u32 {
     0
 }
 
+call_programs!(
+    sys_enter_write,
+    sys_enter_write_stand_in,
+    SYS_ENTER_WRITE,
+    write_entered
+);
+
 /// match-proto: syscalls:sys_enter_write(unsigned int fd, const char *buf, size_t count)
-#[tracepoint]
-pub fn sys_enter_write(context: TracePointContext) -> u32 {
-    log_line::written(argument(&context, 1), argument(&context, 2));
-    0
+#[inline(always)]
+fn write_entered(context: &TracePointContext) {
+    log_line::written(argument(context, 1), argument(context, 2));
 }
 
 /// match-proto: ssize_t ksys_write(unsigned int fd, const char *buf, size_t count)

@@ -23,6 +23,8 @@ pub struct Ended {
     pub log: Option<LogLine>,
     pub connection: Option<Connection>,
     pub earlier: Vec<Earlier>,
+    /// Nothing but the line was seen of an attempt of which more should have been.
+    pub unseen: bool,
     /// Attempts with the same outcome may be counted in the kernel without being told.
     pub outcome: Option<Outcome>,
 }
@@ -105,7 +107,10 @@ impl Ended {
     /// What a line of the error log alone announces.
     pub(super) fn told_by(thread: Thread, at: KernelTime, ending: Ending, line: &Line) -> Self {
         let mut ended = Self::undialled(thread, None, at, ending);
-        if let Ending::AfterConnect { .. } = ending {
+        if !matches!(
+            ending,
+            Ending::Undialled { .. } | Ending::SocketFailed { .. } | Ending::BindFailed { .. }
+        ) {
             ended.attempt.dialled = line.endpoint();
             ended.attempt.family = match &ended.attempt.dialled {
                 Some(Endpoint::Inet(address)) => family_of(*address),
@@ -199,6 +204,7 @@ impl Ended {
             log: None,
             connection: None,
             earlier: Vec::new(),
+            unseen: false,
             outcome: None,
         }
     }

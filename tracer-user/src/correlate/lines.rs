@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     case::{Attempt, Ending, Endpoint, KernelTime, LogLine},
+    evidence::Thread,
     nginx::error_log::{self, FailureKind},
 };
 
@@ -24,6 +25,7 @@ const KEPT: usize = 512;
 #[derive(Debug)]
 pub struct Line {
     pub at: KernelTime,
+    pub thread: Thread,
     pub parsed: LogLine,
     pub kind: FailureKind,
     upstream: Option<String>,
@@ -45,15 +47,21 @@ struct Owed {
 
 impl Line {
     /// `None` for text that is no line of an error log, or about no attempt.
-    pub fn parse(at: KernelTime, text: &str) -> Option<Self> {
+    pub fn parse(at: KernelTime, thread: &Thread, text: &str) -> Option<Self> {
         let parsed = error_log::parse(text.as_bytes())?;
         let kind = error_log::failure_kind(&parsed);
         (kind != FailureKind::Other).then(|| Self {
             at,
+            thread: thread.clone(),
             upstream: error_log::upstream_address(&parsed),
             parsed,
             kind,
         })
+    }
+
+    /// The upstream's address as nginx writes it.
+    pub fn upstream(&self) -> Option<&str> {
+        self.upstream.as_deref()
     }
 
     /// Whom nginx dialled, where the line says so.
@@ -62,6 +70,21 @@ impl Line {
         match upstream.strip_prefix("unix:") {
             Some(path) => Some(Endpoint::Unix(path.as_bytes().to_vec())),
             None => upstream.parse().ok().map(Endpoint::Inet),
+        }
+    }
+
+    /// How the attempt ended that the line is about.
+    pub fn ending(&self) -> Option<Ending> {
+        match self.kind {
+            FailureKind::ConnectFailedSync { errno } => Some(Ending::ConnectFailed {
+                errno,
+                reached_syn_sent: false,
+            }),
+            FailureKind::ConnectFailedAsync { errno } => Some(Ending::SocketError { errno }),
+            FailureKind::TimedOutConnecting => Some(Ending::GaveUp),
+            FailureKind::SocketFailed { errno } => Some(Ending::SocketFailed { errno }),
+            FailureKind::BindFailed { errno } => Some(Ending::BindFailed { errno }),
+            _ => None,
         }
     }
 
@@ -111,8 +134,8 @@ impl Line {
 
 impl Lines {
     /// Keeps a line whose attempt has not ended yet.
-    pub fn keep(&mut self, tid: u32, line: Line) {
-        let lines = self.early.entry(tid).or_default();
+    pub fn keep(&mut self, line: Line) {
+        let lines = self.early.entry(line.thread.tid).or_default();
         if lines.len() == KEPT {
             lines.pop_front();
         }
@@ -170,20 +193,25 @@ impl Lines {
         index.and_then(|index| owed.remove(index)).is_some()
     }
 
-    pub fn forget_before(&mut self, now: KernelTime) {
+    /// Gives up the lines whose attempt was not seen to end.
+    pub fn forget_before(&mut self, now: KernelTime) -> Vec<Line> {
+        let mut unclaimed = Vec::new();
         self.early.retain(|_, lines| {
-            lines.retain(|line| line.at + BEFORE > now);
+            while lines.front().is_some_and(|line| line.at + BEFORE <= now) {
+                unclaimed.extend(lines.pop_front());
+            }
             !lines.is_empty()
         });
         self.owed.retain(|_, owed| {
             owed.retain(|owed| owed.ended + LATE > now);
             !owed.is_empty()
         });
+        unclaimed
     }
 }
 
 /// The dialled address as nginx logs it.
-fn address(attempt: &Attempt) -> Option<String> {
+pub fn address(attempt: &Attempt) -> Option<String> {
     match attempt.dialled.as_ref()? {
         Endpoint::Inet(address) => Some(address.to_string()),
         Endpoint::Unix(path) => Some(format!("unix:{}", String::from_utf8_lossy(path))),

@@ -4,7 +4,7 @@ use tracer_common::record::Outcome;
 
 use super::*;
 use crate::{
-    case::{Connection, Icmp, Segment},
+    case::{Connection, Endpoint, Icmp, Segment},
     evidence::{Fate, UpstreamClosed},
 };
 
@@ -442,4 +442,40 @@ fn a_response_that_was_complained_of_ends_once() {
     correlator.observe(said(MS, "error", garbage), &NoSymbols);
     correlator.observe(said(200 * MS, "error", end), &NoSymbols);
     assert_eq!(correlator.ready(KernelTime::MAX).len(), 1);
+}
+
+#[test]
+fn an_attempt_whose_end_was_missed_is_told_by_its_line() {
+    let mut correlator = Correlator::default();
+    correlator.observe(line(100 * MS, REFUSED), &NoSymbols);
+    correlator.missed(900 * MS);
+    assert!(correlator.ready(1000 * MS).is_empty());
+    let ready = correlator.ready(1200 * MS);
+    assert_eq!(ready.len(), 1);
+    assert!(ready[0].unseen && ready[0].timeline.is_empty() && ready[0].log.is_some());
+    let attempt = &ready[0].attempt;
+    assert_eq!(attempt.ending, Ending::SocketError { errno: 111 });
+    let dialled = Endpoint::Inet(address("127.0.0.1:9101"));
+    assert_eq!(attempt.dialled, Some(dialled));
+    assert!(correlator.ready(2400 * MS).is_empty());
+}
+
+#[test]
+fn a_line_without_its_attempt_tells_nothing_where_nothing_was_missed() {
+    let mut correlator = Correlator::default();
+    correlator.observe(line(100 * MS, REFUSED), &NoSymbols);
+    assert!(correlator.ready(1200 * MS).is_empty());
+    correlator.missed(1300 * MS);
+    assert!(correlator.ready(2400 * MS).is_empty());
+}
+
+#[test]
+fn a_line_without_its_attempt_tells_nothing_new_of_an_upstream_that_was_seen_to_fail() {
+    let mut correlator = Correlator::default();
+    correlator.missed(50 * MS);
+    correlator.observe(refused(90 * MS, "127.0.0.1:4000"), &NoSymbols);
+    correlator.observe(line(100 * MS, REFUSED), &NoSymbols);
+    correlator.observe(line(100 * MS, REFUSED), &NoSymbols);
+    assert_eq!(correlator.ready(1200 * MS).len(), 1);
+    assert!(correlator.ready(2400 * MS).is_empty());
 }

@@ -1,9 +1,6 @@
 //! Loads and attaches: for each observation the first means that works.
 
-use std::{
-    collections::HashMap,
-    os::fd::{AsFd, AsRawFd},
-};
+use std::collections::HashMap;
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -28,6 +25,10 @@ use crate::{
 /// EINVAL (`bpf_verifier_log_attr_valid`) in place of the reason.
 const COMPLAINTS: VerifierLogLevel = VerifierLogLevel::STATS;
 
+/// Why a program at a function behind a system call does not do.
+const WITHOUT_STAND_IN: &str =
+    "this kernel preempts tasks inside of programs, and this one has no stand-in meanwhile";
+
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbesError {
@@ -47,6 +48,7 @@ pub struct Probes {
     /// By the name of the observation.
     pub(super) attached: HashMap<&'static str, Vec<Attached>>,
     pub(super) reports: Vec<ProbeReport>,
+    preemptible: bool,
 }
 
 impl Probes {
@@ -63,6 +65,7 @@ impl Probes {
         Ok(Self {
             ebpf,
             attached: HashMap::new(),
+            preemptible: layout.preemptible == 1,
             reports: Vec::new(),
         })
     }
@@ -105,35 +108,14 @@ impl Probes {
             .ebpf
             .map("LOSSES")
             .ok_or(ProbesError::NoMap("LOSSES"))?;
-        let losses: PerCpuArray<_, u64> =
+        let losses: PerCpuArray<_, [u64; kind::COUNT as usize]> =
             PerCpuArray::try_from(map).map_err(|error| ProbesError::Map("LOSSES", error))?;
-        (0..u32::from(kind::COUNT))
-            .map(|index| {
-                let counts = losses
-                    .get(&index, 0)
-                    .map_err(|error| ProbesError::Map("LOSSES", error))?;
-                Ok(counts.iter().sum())
-            })
-            .collect()
-    }
-
-    /// How often the kernel ran no program because one was running on that processor already
-    /// (`bpf_prog_inc_misses_counter`). 0 on kernels that do not count it.
-    pub fn misses(&self) -> u64 {
-        self.ebpf
-            .programs()
-            .filter_map(|(_, program)| program.fd().ok())
-            .filter_map(|fd| {
-                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-                std::fs::read_to_string(path).ok()
-            })
-            .filter_map(|text| {
-                let line = text
-                    .lines()
-                    .find_map(|l| l.strip_prefix("recursion_misses:"))?;
-                line.trim().parse::<u64>().ok()
-            })
-            .sum()
+        let counts = losses
+            .get(&0, 0)
+            .map_err(|error| ProbesError::Map("LOSSES", error))?;
+        Ok((0..usize::from(kind::COUNT))
+            .map(|index| counts.iter().map(|counts| counts[index]).sum())
+            .collect())
     }
 
     fn attach_one(
@@ -148,9 +130,12 @@ impl Probes {
             unavailable: Vec::new(),
         };
         for candidate in observation.candidates {
-            match self.try_candidate(*candidate, btf, tracing) {
+            match self.fitting(*candidate, btf, tracing) {
                 Ok(attached) => {
                     self.attached.insert(observation.name, attached);
+                    if self.preemptible {
+                        self.attach_stand_ins(observation.name, *candidate);
+                    }
                     report.via = Some(candidate.to_string());
                     break;
                 }
@@ -174,6 +159,20 @@ impl Probes {
             }),
             false => Ok(()),
         }
+    }
+
+    /// Attaches the candidate where it is as good as those behind it.
+    fn fitting(
+        &mut self,
+        candidate: Candidate,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<Vec<Attached>, String> {
+        let at_a_call = candidate.0.iter().any(|hook| calls::of(*hook).is_some());
+        if self.preemptible && at_a_call {
+            return Err(WITHOUT_STAND_IN.to_owned());
+        }
+        self.try_candidate(candidate, btf, tracing)
     }
 
     /// Attaches all of the candidate, or nothing.

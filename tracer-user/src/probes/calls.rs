@@ -85,6 +85,7 @@ impl Probes {
             report.via = match attached {
                 Ok(attached) => {
                     self.attached.insert(observation.name, vec![attached]);
+                    // A kernel with stand-ins watches the calls themselves from the start.
                     itself.map(|(candidate, _)| candidate.to_string())
                 }
                 Err(reason) => {

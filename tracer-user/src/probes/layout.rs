@@ -24,6 +24,7 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         sock_ipv6only_mask: ipv6only.map_or(0, |field| mask(field.bit_offset)),
         sock_err: at("sock", "sk_err"),
         sock_protocol: at("sock", "sk_protocol"),
+        sock_shutdown: at("sock", "sk_shutdown"),
         sock_socket: at("sock", "sk_socket"),
         inet_sport: at("inet_sock", "inet_sport"),
         tcp_snd_una: at("tcp_sock", "snd_una"),
@@ -67,6 +68,7 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         exit_group_argument: argument(btf, "sched_process_exit", "bool"),
         victim_is_task: u32::from(argument(btf, "mark_victim", "task_struct") == 0),
         drop_without_socket: value(btf, "skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET"),
+        preemptible: u32::from(tracepoints_preempt(btf)),
         fold: u32::from(wishes.fold),
         follow_new: u32::from(wishes.follow_new),
         own_process: std::process::id(),
@@ -76,6 +78,14 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
 /// Whether the tracepoint has an argument of that type.
 pub fn has_argument(btf: &Btf, tracepoint: &str, type_name: &str) -> bool {
     argument(btf, tracepoint, type_name) != NONE
+}
+
+/// Whether a task can be preempted inside a program at a tracepoint: tracepoints are guarded by
+/// the fast readers of SRCU, whose counters are `struct srcu_ctr`, and not by keeping the task from
+/// being preempted (`__DECLARE_TRACE` of include/linux/tracepoint.h). Kernels before those readers
+/// have the variable for tracepoints in idle tasks.
+pub fn tracepoints_preempt(btf: &Btf) -> bool {
+    btf.has_variable("tracepoint_srcu_srcu_data") && btf.has_structure("srcu_ctr")
 }
 
 /// The position of the tracepoint's argument of that type.

@@ -1,6 +1,11 @@
 //! Every means tried, and not only the first that works.
 
-use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, tracing::Tracing};
+use tracer_common::stand_in::PROGRAMS;
+
+use super::{
+    Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, hook::Attached,
+    tracing::Tracing,
+};
 use crate::btf::Btf;
 
 /// What became of one means of an observation on this kernel.
@@ -28,7 +33,7 @@ impl Probes {
         let mut attached = Vec::new();
         let mut trials = Vec::new();
         for (observation, candidate) in candidates {
-            let refused = match probes.try_candidate(candidate, btf, &mut tracing) {
+            let refused = match probes.try_with_stand_in(candidate, btf, &mut tracing) {
                 Ok(all) => {
                     attached.push(all);
                     None
@@ -42,5 +47,23 @@ impl Probes {
             });
         }
         Ok(trials)
+    }
+
+    /// Stand-ins must load on every kernel, also where they are not needed.
+    fn try_with_stand_in(
+        &mut self,
+        candidate: Candidate,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<Vec<Attached>, String> {
+        let mut attached = self.try_candidate(candidate, btf, tracing)?;
+        for hook in candidate.0 {
+            let first = hook.program();
+            if let Some((first, stand_in)) = PROGRAMS.iter().find(|(name, _)| *name == first) {
+                let behind = self.attach_stand_in(first, stand_in);
+                attached.push(behind.map_err(|reason| format!("{stand_in}: {reason}"))?);
+            }
+        }
+        Ok(attached)
     }
 }

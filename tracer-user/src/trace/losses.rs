@@ -2,15 +2,17 @@
 
 use tracer_common::record::kind;
 
+use crate::case::KernelTime;
 use crate::event::Lost;
+use crate::probes::Missed;
 
 /// What the parts of a trace have lost so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Records without room in the ring buffer, by kind; index 0 counts map entries.
     pub kernel: Vec<u64>,
-    /// Programs that were not run.
-    pub misses: u64,
+    /// Events for which the kernel ran no program, by observation.
+    pub missed: Vec<Missed>,
     pub undecodable: u64,
     /// Pieces of evidence for which there was no room.
     pub crowded_out: u64,
@@ -26,6 +28,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Losses {
     told: Counts,
+    /// When it was last noticed that evidence about attempts may be missing.
+    noticed: Option<KernelTime>,
 }
 
 const RING: &str = "ring buffer";
@@ -39,16 +43,24 @@ const KERNEL: &str = "kernel";
 const USER: &str = "user space";
 
 impl Losses {
-    /// Takes in the present counts and gives what is new.
-    pub fn count(&mut self, now: Counts) -> Vec<Lost> {
+    /// Takes in the counts of that moment and gives what is new.
+    pub fn count(&mut self, now: Counts, at: KernelTime) -> Vec<Lost> {
         let new = listed(&now, &self.told);
         self.told = now;
+        if Self::bear_on_attempts(&new) {
+            self.noticed = Some(at);
+        }
         new
     }
 
     /// Whether evidence about attempts of any kind may be missing.
     pub fn bear_on_attempts(lost: &[Lost]) -> bool {
         lost.iter().any(|lost| lost.what != NEIGHBOURS.1)
+    }
+
+    /// Whether evidence about an attempt that began then may be missing.
+    pub fn since(&self, began: KernelTime) -> bool {
+        self.noticed.is_some_and(|noticed| noticed >= began)
     }
 
     /// Everything since the beginning, with what the output lost.
@@ -64,12 +76,17 @@ fn listed(now: &Counts, told: &Counts) -> Vec<Lost> {
         let told = told.kernel.get(index).copied().unwrap_or(0);
         lost(place, what, count.saturating_sub(told))
     });
+    let missed = now.missed.iter().filter_map(|missed| {
+        let told = told.missed.iter();
+        let told = told.filter(|told| told.observation == missed.observation);
+        let told: u64 = told.map(|told| told.count).sum();
+        let what = format!(
+            "events of `{}` that met its program at work on the same processor",
+            missed.observation
+        );
+        lost(KERNEL, &what, missed.count.saturating_sub(told))
+    });
     let others = [
-        (
-            KERNEL,
-            "events that met a program at work on the same processor",
-            now.misses.saturating_sub(told.misses),
-        ),
         (
             USER,
             "records that could not be read",
@@ -99,7 +116,7 @@ fn listed(now: &Counts, told: &Counts) -> Vec<Lost> {
     let others = others
         .into_iter()
         .filter_map(|(place, what, count)| lost(place, what, count));
-    kernel.chain(others).collect()
+    kernel.chain(missed).chain(others).collect()
 }
 
 fn lost(place: &str, what: &str, count: u64) -> Option<Lost> {
@@ -148,12 +165,16 @@ mod tests {
             kernel: vec![0; usize::from(kind::COUNT)],
             ..Counts::default()
         };
-        assert!(losses.count(now.clone()).is_empty());
+        assert!(losses.count(now.clone(), 1).is_empty());
         now.kernel[usize::from(kind::LOG_LINE)] = 3;
         now.unexplained = 1;
-        now.misses = 2;
-        assert_eq!(losses.count(now.clone()).len(), 3);
-        assert!(losses.count(now).is_empty());
+        now.missed = vec![Missed {
+            observation: "packet-drop",
+            count: 2,
+        }];
+        assert_eq!(losses.count(now.clone(), 2).len(), 3);
+        assert!(losses.count(now, 3).is_empty());
+        assert!(losses.since(2) && !losses.since(3));
         let all = losses.all(None);
         assert_eq!(all.iter().map(|lost| lost.count).sum::<u64>(), 6);
     }

@@ -12,7 +12,9 @@ pub(super) fn intercepted(case: &Case, errno: i32) -> Option<Finding> {
         .timeline
         .iter()
         .any(|observed| matches!(observed.fact, Fact::CallIntercepted));
-    if !skipped || case.host.seccomp_filter == Some(false) {
+    // Where events were missed, that of the entry may be among them.
+    let missed = case.coverage.lost_records;
+    if !skipped || missed || case.host.seccomp_filter == Some(false) {
         return None;
     }
     let known = case.host.seccomp_filter == Some(true);

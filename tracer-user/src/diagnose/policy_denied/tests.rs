@@ -104,6 +104,15 @@ fn a_call_without_an_entry_and_without_a_filter_is_not_seccomp() {
 }
 
 #[test]
+fn a_call_whose_entry_may_have_been_missed_is_not_seccomp() {
+    let mut case = refused_by_call(libc::EPERM);
+    case.timeline = vec![observed(10, Fact::CallIntercepted)];
+    case.host.seccomp_filter = Some(true);
+    case.coverage.lost_records = true;
+    assert_ne!(diagnose(&case).verdict.policy.as_deref(), Some("seccomp"));
+}
+
+#[test]
 fn a_landlock_denial_is_told_from_a_prohibit_route() {
     let mut case = refused_by_call(libc::EACCES);
     assert_eq!(

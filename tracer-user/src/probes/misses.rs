@@ -1,0 +1,76 @@
+//! Events that the kernel ran no program for.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::{OBSERVATIONS, Observation, Probes};
+
+/// Events that an observation has missed so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// The name of the observation.
+    pub observation: &'static str,
+    pub count: u64,
+}
+
+impl Probes {
+    /// How often the kernel ran no program because one was running on that processor already
+    /// (`bpf_prog_inc_misses_counter`), and no stand-in took the event over, by observation. 0 on
+    /// kernels that do not count it.
+    pub fn missed(&self) -> Vec<Missed> {
+        OBSERVATIONS
+            .iter()
+            .map(|observation| Missed {
+                observation: observation.name,
+                count: self.missed_by(observation),
+            })
+            .collect()
+    }
+
+    fn missed_by(&self, observation: &Observation) -> u64 {
+        let candidates = observation.candidates.iter();
+        candidates
+            .flat_map(|candidate| candidate.0)
+            .map(|hook| {
+                let program = hook.program();
+                match self.refused_runs(&program) {
+                    // The map is not looked at in vain (`LOSSES` of the programs says why).
+                    0 => 0,
+                    // Read later: what was taken over was refused before.
+                    refused => refused.saturating_sub(self.taken_over(&program)),
+                }
+            })
+            .sum()
+    }
+
+    /// `recursion_misses` of a program that is loaded (`bpf_prog_show_fdinfo`).
+    fn refused_runs(&self, program: &str) -> u64 {
+        self.ebpf
+            .program(program)
+            .and_then(|program| program.fd().ok())
+            .and_then(|fd| {
+                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+                std::fs::read_to_string(path).ok()
+            })
+            .and_then(|text| recursion_misses(&text))
+            .unwrap_or(0)
+    }
+}
+
+fn recursion_misses(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recursion_misses;
+
+    #[test]
+    fn refused_runs_are_read_where_the_kernel_counts_them() {
+        let text = "prog_type:\t17\nrun_cnt:\t0\nrecursion_misses:\t7\nverified_insns:\t9\n";
+        assert_eq!(recursion_misses(text), Some(7));
+        assert_eq!(recursion_misses("prog_type:\t17\n"), None);
+    }
+}
