@@ -298,6 +298,9 @@ pub struct HostFacts {
     /// Names of the interfaces on which packets of the attempt were dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
+    /// Namespaces that dropped a packet from an address that is their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources_at_home: Vec<Netns>,
     /// About a Unix socket that was dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<UnixFacts>,

@@ -123,9 +123,13 @@ impl Trace {
             follow_new: settings.pids.is_empty(),
             fold: !settings.coalesce.is_zero(),
         };
+        let symbols = KernelSymbols::start();
         let mut probes = Probes::load(&btf, wishes)?;
         probes.attach(&btf)?;
         drop(btf);
+        if probes.needs_places() {
+            probes.watch_code(&symbols.code_of_hooks())?;
+        }
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
         probes.follow(&survey.observed())?;
@@ -147,7 +151,7 @@ impl Trace {
                 traced_since: clock::monotonic(),
             },
             names,
-            symbols: KernelSymbols::start(),
+            symbols,
             ring,
             icmp,
             audit,

@@ -10,7 +10,10 @@ pub enum Observation {
     ResetReceived,
     ResetSent,
     PacketDrop,
+    /// Why packets are dropped, in the kernel's own words.
+    DropReason,
     IcmpSent,
+    Icmpv6Sent,
     IcmpReceived,
     SynRetransmission,
     /// Sockets that begin and cease to listen, in any network namespace.
@@ -18,15 +21,26 @@ pub enum Observation {
 }
 
 impl Observation {
-    pub const ALL: [Observation; 7] = [
+    pub const ALL: [Observation; 9] = [
         Observation::ResetReceived,
         Observation::ResetSent,
         Observation::PacketDrop,
+        Observation::DropReason,
         Observation::IcmpSent,
+        Observation::Icmpv6Sent,
         Observation::IcmpReceived,
         Observation::SynRetransmission,
         Observation::ListenerChange,
     ];
+
+    /// ICMP errors that this host sends in that family.
+    pub const fn icmp_sent(v6: bool) -> Self {
+        if v6 {
+            Observation::Icmpv6Sent
+        } else {
+            Observation::IcmpSent
+        }
+    }
 
     /// The name as it stands in [`Coverage::unavailable`].
     pub const fn as_str(self) -> &'static str {
@@ -34,7 +48,9 @@ impl Observation {
             Observation::ResetReceived => "reset-received",
             Observation::ResetSent => "reset-sent",
             Observation::PacketDrop => "packet-drop",
+            Observation::DropReason => "drop-reason",
             Observation::IcmpSent => "icmp-sent",
+            Observation::Icmpv6Sent => "icmpv6-sent",
             Observation::IcmpReceived => "icmp-received",
             Observation::SynRetransmission => "syn-retransmission",
             Observation::ListenerChange => "socket-state",
@@ -46,7 +62,9 @@ impl Observation {
             Observation::ResetReceived => "resets that nginx's sockets receive",
             Observation::ResetSent => "resets that this host's TCP sends",
             Observation::PacketDrop => "packets that the kernel drops, and why",
+            Observation::DropReason => "why packets are dropped",
             Observation::IcmpSent => "ICMP errors that this host sends",
+            Observation::Icmpv6Sent => "ICMPv6 errors that this host sends",
             Observation::IcmpReceived => "ICMP errors that arrive",
             Observation::SynRetransmission => "SYNs sent again, and whether they left",
             Observation::ListenerChange => "sockets that begin and cease to listen",

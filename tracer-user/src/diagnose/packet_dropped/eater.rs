@@ -50,6 +50,9 @@ impl<'a> Eater<'a> {
                 vec!["bpftool cgroup tree".to_owned()],
             ),
             "SOCKET_FILTER" => socket_filter(case, dropped),
+            "NOT_SPECIFIED" if matches!(dropped.location, Some("tcp_v4_rcv" | "tcp_v6_rcv")) => {
+                unread_by_socket(case, dropped)
+            }
             _ => by_the_stack(case, dropped),
         }
     }
@@ -146,6 +149,49 @@ fn socket_filter<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     )
 }
 
+/// Newer kernels give each check that a socket makes a reason of its own.
+fn unread_by_socket<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
+    let port = dropped.segment.to.port();
+    let own = |command: &str| wording::in_namespace(case, dropped.netns, command);
+    let remedies = vec![
+        "bpftool cgroup tree".to_owned(),
+        own(&format!("ss -ltnebi 'sport = :{port}'")),
+        own("nstat -az 'TcpExtTCPMD5*' TcpExtTCPMinTTLDrop TcpExtTCPBacklogDrop TcpInCsumErrors"),
+    ];
+    let found = programs::of_cgroups(case, &["cgroup_inet_ingress"]);
+    if !found.is_empty() {
+        return Eater::program("a cgroup BPF program on ingress", found, remedies);
+    }
+    Eater {
+        words: "a check of the receiving socket: it asks for TCP MD5 signatures (TCP_MD5SIG) or a time to live (IP_MINTTL) that the packet lacks, has a filter (SO_ATTACH_FILTER), is full, or an IPsec policy or the checksum forbids".to_owned(),
+        programs: None,
+        because: vec!["no cgroup program on ingress was found for the receiving process".to_owned()],
+        remedies,
+    }
+}
+
+/// The reason, where it speaks of a source and the place alone gave it: an address of the namespace
+/// itself is refused before reverse paths are looked at (`__fib_validate_source`).
+fn reason_of<'d>(case: &Case, dropped: &Dropped<'d>) -> &'d str {
+    let unrouted = dropped.reason == "IP_RPFILTER"
+        || (dropped.reason == "NOT_SPECIFIED"
+            && dropped
+                .location
+                .is_some_and(|place| place.starts_with("ip_rcv_finish")));
+    let from = dropped.segment.from.ip().to_canonical();
+    if !unrouted {
+        dropped.reason
+    } else if from.is_loopback() {
+        "IP_LOCALNET"
+    } else if from.is_multicast() || from.is_unspecified() {
+        "IP_INVALID_SOURCE"
+    } else if case.host.sources_at_home.contains(&dropped.netns) {
+        "IP_LOCAL_SOURCE"
+    } else {
+        dropped.reason
+    }
+}
+
 /// What the network stack itself drops.
 fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     let device = device(case, dropped);
@@ -157,7 +203,7 @@ fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     let came = device
         .as_ref()
         .map(|device| format!("the packet came in by {device}"));
-    let (words, commands): (String, Vec<String>) = match dropped.reason {
+    let (words, commands): (String, Vec<String>) = match reason_of(case, dropped) {
         "IP_RPFILTER" => (
             format!("reverse path filtering: the answer to its source {from} would leave by another device"),
             vec![
@@ -235,6 +281,7 @@ fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
             "its time to live is below what the listener asks for (IP_MINTTL)".to_owned(),
             vec![format!("ss -ltne 'sport = :{port}'")],
         ),
+        "NOT_SPECIFIED" => ("the kernel gives no reason, the place tells".to_owned(), Vec::new()),
         _ => ("the reason is the kernel's own word".to_owned(), Vec::new()),
     };
     let remedies = commands
