@@ -171,3 +171,114 @@ fn freed_by_tcp(seen: &mut Observed) -> Option<(u64, &mut String)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Segment;
+
+    fn syn() -> Segment {
+        Segment {
+            from: "10.1.0.1:40000".parse().expect("address"),
+            to: "10.1.0.2:9101".parse().expect("address"),
+            sequence: 7,
+            flags: 2,
+        }
+    }
+
+    fn freed(at: KernelTime, place: &str) -> Observed {
+        let fact = Fact::Dropped {
+            netns: 3,
+            reason: NOT_SPECIFIED.to_owned(),
+            location: Some(place.to_owned()),
+            hook: None,
+            answer: false,
+            segment: syn(),
+            circumstances: None,
+        };
+        Observed { at, fact }
+    }
+
+    fn sent_again(at: KernelTime) -> Observed {
+        let fact = Fact::Retransmitted { error: None };
+        Observed { at, fact }
+    }
+
+    fn refused(at: KernelTime, netns: u64) -> Observed {
+        let fact = Fact::ResetSent {
+            netns,
+            reason: Some(NO_SOCKET.to_owned()),
+            segment: syn(),
+        };
+        Observed { at, fact }
+    }
+
+    fn reason(seen: &Observed) -> &str {
+        match &seen.fact {
+            Fact::Dropped { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_reasons_drops_only_where_that_is_known() {
+        let at = |place| of_drop(None, None, Some(place));
+        assert_eq!(at("nf_hook_slow").as_deref(), Some(NETFILTER_DROP));
+        assert_eq!(
+            at("__netif_receive_skb_core").as_deref(),
+            Some("TC_INGRESS")
+        );
+        assert_eq!(at("packet_rcv"), None);
+        assert_eq!(of_drop(None, None, None), None);
+        let hook = of_drop(None, Some(Hook::Input), None);
+        assert_eq!(hook.as_deref(), Some(NETFILTER_DROP));
+    }
+
+    #[test]
+    fn the_reason_of_the_kernel_goes_before_the_place() {
+        let told = of_drop(Some("XDP".to_owned()), None, Some("ip_finish_output"));
+        assert_eq!(told.as_deref(), Some("XDP"));
+        let untold = of_drop(Some(NOT_SPECIFIED.to_owned()), None, Some("some_driver"));
+        assert_eq!(untold.as_deref(), Some(NOT_SPECIFIED));
+    }
+
+    #[test]
+    fn what_a_driver_frees_after_sending_was_not_dropped() {
+        for place in DONE_WITH {
+            let given = Some(NOT_SPECIFIED.to_owned());
+            assert_eq!(of_drop(given, None, Some(place)), None);
+        }
+    }
+
+    #[test]
+    fn a_reset_has_the_reason_of_its_innermost_caller() {
+        let of = |callers: &[&str]| of_reset(callers.iter().map(|it| (*it).to_owned()));
+        assert_eq!(of(&["tcp_disconnect", "__tcp_close"]), Some("TCP_STATE"));
+        assert_eq!(of(&["__tcp_close"]), Some("TCP_ABORT_ON_CLOSE"));
+        assert_eq!(of(&["tcp_v4_rcv"]), None);
+    }
+
+    #[test]
+    fn a_syn_freed_after_its_reset_met_no_socket() {
+        let mut timeline = vec![refused(100, 3), freed(200, "tcp_v4_rcv")];
+        recognise(&mut timeline);
+        assert_eq!(reason(&timeline[1]), NO_SOCKET);
+        let mut elsewhere = vec![refused(100, 4), freed(200, "tcp_v4_rcv")];
+        recognise(&mut elsewhere);
+        assert_eq!(reason(&elsewhere[1]), NOT_SPECIFIED);
+    }
+
+    #[test]
+    fn a_syn_that_came_again_and_was_known_was_not_dropped() {
+        let mut timeline = vec![sent_again(1000), freed(1100, "tcp_v4_rcv")];
+        recognise(&mut timeline);
+        assert_eq!(timeline.len(), 1);
+        let mut dropped = vec![
+            freed(100, "tcp_v4_rcv"),
+            sent_again(1000),
+            freed(1100, "tcp_v4_rcv"),
+        ];
+        recognise(&mut dropped);
+        assert_eq!(dropped.len(), 3);
+    }
+}

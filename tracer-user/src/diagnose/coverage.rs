@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Coverage};
 use crate::diagnose::finding::Finding;
-use crate::verdict::Confidence;
+use crate::verdict::{Code, Confidence};
 
 /// The observations that diagnosis argues with, by the names in [`Coverage::unavailable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +97,16 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
             .missing
             .extend(unread.map(|what| format!("unread: {what}")));
     }
+    let refused_by_none = matches!(
+        finding.code,
+        Code::NoListener | Code::WrongPort | Code::WrongAddress | Code::OtherNetns
+    );
+    if case.host.bound_unlisted && refused_by_none {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        finding.missing.push(
+            "sockets that are bound and do not listen: this kernel lists none of them".to_owned(),
+        );
+    }
     for observation in finding.relies_on.clone() {
         if is_unavailable(coverage, observation) {
             finding.confidence = finding.confidence.min(Confidence::Probable);
@@ -122,7 +132,6 @@ mod tests {
     use super::*;
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
-    use crate::verdict::{Code, Confidence};
 
     #[test]
     fn what_could_not_be_read_takes_certainty_and_is_named() {
@@ -136,6 +145,25 @@ mod tests {
                 .iter()
                 .any(|words| words.contains("permission denied"))
         );
+    }
+
+    #[test]
+    fn a_kernel_that_lists_no_bound_sockets_leaves_only_the_closed_port_less_certain() {
+        let mut case = refused("127.0.0.1:9101", OWN);
+        case.host.bound_unlisted = true;
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NoListener, Confidence::Probable)
+        );
+        assert!(verdict.missing.iter().any(|words| words.contains("bound")));
+        let mut dropped = silent("10.99.1.2:9101", 2000);
+        dropped.host.bound_unlisted = true;
+        dropped.timeline = vec![observed(
+            20_000,
+            drop_of("10.99.1.2:9101", OTHER, "TC_INGRESS", None),
+        )];
+        assert_eq!(diagnose(&dropped).verdict.confidence, Confidence::Certain);
     }
 
     #[test]

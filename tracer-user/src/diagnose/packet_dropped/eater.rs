@@ -2,6 +2,7 @@
 
 use super::Dropped;
 use crate::case::{AttachedProgram, Case, ProgramPlace};
+use crate::diagnose::coverage::{Observation, is_unavailable};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, programs, wording};
 
@@ -94,7 +95,9 @@ fn xdp<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Option<Vec<&'a AttachedProg
         )
     };
     match dropped.location {
-        Some("do_xdp_generic") => Some(on_device(|mode| mode == "generic")),
+        Some("do_xdp_generic" | "netif_receive_generic_xdp") => {
+            Some(on_device(|mode| mode == "generic"))
+        }
         Some(place) if place.contains("xdp") => Some(on_device(|mode| mode != "generic")),
         _ if dropped.reason == "XDP" => Some(on_device(|_| true)),
         None | Some("veth_poll") if dropped.reason == "NOT_SPECIFIED" => {
@@ -173,15 +176,16 @@ fn unread_by_socket<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
 /// The reason, where it speaks of a source and the place alone gave it: an address of the namespace
 /// itself is refused before reverse paths are looked at (`__fib_validate_source`).
 fn reason_of<'d>(case: &Case, dropped: &Dropped<'d>) -> &'d str {
-    let unrouted = dropped.reason == "IP_RPFILTER"
-        || (dropped.reason == "NOT_SPECIFIED"
-            && dropped
-                .location
-                .is_some_and(|place| place.starts_with("ip_rcv_finish")));
+    let unrouted = dropped
+        .location
+        .is_some_and(|place| place.starts_with("ip_rcv_finish") || place == "ip_sublist_rcv");
+    let by_place = dropped.reason == "NOT_SPECIFIED"
+        || is_unavailable(&case.coverage, Observation::DropReason);
+    if !(unrouted && by_place) {
+        return dropped.reason;
+    }
     let from = dropped.segment.from.ip().to_canonical();
-    if !unrouted {
-        dropped.reason
-    } else if from.is_loopback() {
+    if from.is_loopback() {
         "IP_LOCALNET"
     } else if from.is_multicast() || from.is_unspecified() {
         "IP_INVALID_SOURCE"
