@@ -1,6 +1,9 @@
 //! Every means tried, and not only the first that works.
 
-use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, tracing::Tracing};
+use super::{
+    Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, hook::Attached,
+    tracing::Tracing,
+};
 use crate::btf::Btf;
 
 /// What became of one means of an observation on this kernel.
@@ -25,12 +28,14 @@ impl Probes {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });
-        let mut attached = Vec::new();
+        let mut attached: Vec<(Candidate, Vec<Attached>)> = Vec::new();
         let mut trials = Vec::new();
         for (observation, candidate) in candidates {
+            // A raw tracepoint takes a program once.
+            attached.retain(|(other, _)| !share_a_program(*other, candidate));
             let refused = match probes.try_candidate(candidate, btf, &mut tracing) {
                 Ok(all) => {
-                    attached.push(all);
+                    attached.push((candidate, all));
                     None
                 }
                 Err(reason) => Some(reason),
@@ -43,4 +48,9 @@ impl Probes {
         }
         Ok(trials)
     }
+}
+
+fn share_a_program(one: Candidate, other: Candidate) -> bool {
+    let mut hooks = one.0.iter();
+    hooks.any(|hook| other.0.iter().any(|it| it.program() == hook.program()))
 }
