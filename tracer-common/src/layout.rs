@@ -68,6 +68,8 @@ layout! {
     /// `_skb_refdst`: the route, with flags in its lowest bits.
     skb_refdst,
     dst_dev,
+    rtable_type,
+    rt6_flags,
     /// `net->nft.base_seq`.
     net_nft_generation,
     /// From a `struct socket` to its `struct sock`.

@@ -88,6 +88,14 @@ pub mod stand_in {
     ];
 }
 
+/// Addresses in the kernel's code: from `start` to before `end`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    pub start: u64,
+    pub end: u64,
+}
+
 /// The lengths of the maps. Each is a bound: what finds no room is counted as lost.
 pub mod bound {
     /// Processes of all nginx instances.
@@ -113,6 +121,8 @@ pub mod bound {
     pub const FAILING: u32 = 4_096;
     /// Outcomes that are tallied at one moment. What is above has a record for each attempt.
     pub const OUTCOMES: u32 = 1_024;
+    /// Pieces of the code that runs the rules of hooks.
+    pub const HOOK_CODE: u32 = 4;
     /// Bytes of the ring buffer.
     pub const RING: u32 = 2 * 1024 * 1024;
 }

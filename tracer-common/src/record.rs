@@ -61,6 +61,8 @@ pub mod peer_end {
 
 /// Frames of the kernel's stack that a record keeps, the innermost first.
 pub const FRAMES: usize = 16;
+/// Frames of the kernel's stack that tell why it sent a reset, the innermost first.
+pub const CALLERS: usize = 8;
 /// Bytes of a `sockaddr_un` path.
 pub const UNIX_PATH: usize = 108;
 /// Bytes of an error-log line, as `NGX_MAX_ERROR_STR` bounds it.
@@ -207,9 +209,10 @@ wire! {
         pub header: Header,
         /// The segment that was answered.
         pub segment: Segment,
-        /// `enum sk_rst_reason`; [`super::layout::NONE`] where the tracepoint has no reason.
+        /// `enum sk_rst_reason`; [`super::layout::NONE`] where the kernel gives no reason.
         pub reason: u32,
-        pub reserved: u32,
+        /// A socket had the segment answered; 0 where there was none for it.
+        pub by_socket: u32,
     }
 
     /// A packet was freed with a drop reason (`kfree_skb_reason`, `sk_skb_reason_drop`).
@@ -226,7 +229,8 @@ wire! {
         pub frames: [u64; FRAMES],
     }
 
-    /// This host sent an ICMP error (`__icmp_send`).
+    /// This host sent an ICMP error (`__icmp_send`, `icmp6_send`), or would have but for the limit
+    /// of their rate.
     pub struct IcmpSent {
         pub header: Header,
         /// The segment that the error is about.
@@ -414,7 +418,10 @@ wire! {
         /// The task was exiting (`PF_EXITING`), with this code as `wait()` encodes it.
         pub exiting: u32,
         pub exit_code: u32,
-        pub reserved: u32,
+        /// A segment was answered for which there was no socket.
+        pub without_socket: u32,
+        /// Who called for the reset, where the kernel gives no reason; the innermost first.
+        pub callers: [u64; CALLERS],
     }
 
     /// Begins a record of an error-log line; the text follows.
@@ -541,7 +548,7 @@ const _: () = {
     assert!(size_of::<ClientClosed>() == 64);
     assert!(size_of::<SocketClosed>() == 24);
     assert!(size_of::<UpstreamClosed>() == 216);
-    assert!(size_of::<PeerEnded>() == 120);
+    assert!(size_of::<PeerEnded>() == 184);
     assert!(size_of::<LogLineHead>() == 48);
     assert!(size_of::<LogLine<SHORT_LINE>>() == 48 + SHORT_LINE);
     assert!(size_of::<LogLine<LOG_LINE>>() == 48 + LOG_LINE);

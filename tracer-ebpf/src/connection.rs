@@ -1,9 +1,10 @@
 //! Connections of nginx that stood: how they ended, told where nginx has just complained.
 
+use aya_ebpf::EbpfContext;
 use tracer_common::{
     interest,
     layout::NONE,
-    record::{PeerEnded, Task, UpstreamClosed, kind, peer_end},
+    record::{CALLERS, PeerEnded, Task, UpstreamClosed, kind, peer_end},
 };
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     log_line,
     maps::{ATTEMPTS, Attempt, BROKEN, become_interested},
     packet::dialled,
+    reply::stack,
 };
 
 /// The peer has said all it will.
@@ -69,23 +71,21 @@ pub fn broken_one_closed(socket: u64) {
 /// A process that ends closes its sockets in an order of no meaning; that a connection ended with
 /// it says why. The peers of healthy connections seldom die.
 #[inline(always)]
-pub fn dying_peer_closes(socket: u64) {
+pub fn dying_peer_closes(context: &impl EbpfContext, socket: u64) {
     if exiting() {
-        peer_ended(socket, peer_end::CLOSED, NONE);
+        peer_ended(context, socket, peer_end::CLOSED, NONE);
     }
 }
 
 /// The socket's owner, or the kernel for it, ended a connection to a dialled address.
 #[inline(never)]
-pub fn peer_ended(socket: u64, how: u32, reason: u32) {
+pub fn peer_ended(context: &impl EbpfContext, socket: u64, how: u32, reason: u32) {
     let local = local_address(socket);
     if !dialled(&local) {
         return;
     }
     let ending = exiting();
-    emit(
-        kind::PEER_ENDED,
-        fill!(record: PeerEnded {
+    let fill = fill!(record: PeerEnded {
             header: header(kind::PEER_ENDED),
             task: current_task(),
             local: local,
@@ -98,9 +98,16 @@ pub fn peer_ended(socket: u64, how: u32, reason: u32) {
             listening: 0,
             exiting: u32::from(ending),
             exit_code: if ending { exit_code() } else { 0 },
-            reserved: 0,
-        }),
-    );
+        without_socket: 0,
+        callers: [0; CALLERS],
+    });
+    emit(kind::PEER_ENDED, |record| {
+        fill(record);
+        if how == peer_end::RESET && reason == NONE {
+            // SAFETY: the record was filled above.
+            stack(context, unsafe { &mut (*record).callers });
+        }
+    });
 }
 
 #[inline(never)]

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    bound, heard, interest,
+    Code, bound, heard, interest,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
     stand_in,
 };
@@ -79,6 +79,10 @@ pub static LOSSES: PerCpuArray<[u64; kind::COUNT as usize]> = PerCpuArray::with_
 /// Which programs have met a call of our own, by `tracer_common::heard`.
 #[map]
 pub static HEARD: Array<u32> = Array::with_max_entries(heard::COUNT, 0);
+
+/// The code that runs the rules of hooks; filled in where the kernel does not say why it drops.
+#[map]
+pub static HOOK_CODE: Array<Code> = Array::with_max_entries(bound::HOOK_CODE, 0);
 
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
@@ -193,6 +197,22 @@ pub fn hear(which: u32) {
         // SAFETY: elements are aligned numbers, read and written whole.
         unsafe { *heard = 1 };
     }
+}
+
+/// Whether the address is in code that runs the rules of a hook.
+#[inline(always)]
+pub fn in_a_hook(address: u64) -> bool {
+    for index in 0..bound::HOOK_CODE {
+        let Some(code) = HOOK_CODE.get_ptr(index) else {
+            return false;
+        };
+        // SAFETY: user space fills it in before the trace begins, and never changes it.
+        let code = unsafe { &*code };
+        if code.start < address && address <= code.end {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether anything of that kind is to be looked for.

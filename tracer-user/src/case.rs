@@ -268,6 +268,9 @@ pub struct HostFacts {
     pub ended: Vec<EndedListener>,
     /// TCP sockets bound to the dialled port that do not listen.
     pub bound: Vec<BoundSocket>,
+    /// This kernel lists no socket that is bound and does not listen (`TCPF_BOUND_INACTIVE`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound_unlisted: bool,
     /// Whether a UDP socket is bound to the dialled port where the SYN arrived.
     pub udp_on_port: bool,
     /// The kernel's answer to "how do I reach this address", asked as that worker.
@@ -301,6 +304,9 @@ pub struct HostFacts {
     /// Names of the interfaces on which packets of the attempt were dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
+    /// Namespaces that dropped a packet from an address that is their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources_at_home: Vec<Netns>,
     /// About a Unix socket that was dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<UnixFacts>,

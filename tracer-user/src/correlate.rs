@@ -11,6 +11,7 @@ mod floating;
 mod lines;
 mod neighbours;
 mod peers;
+mod reasons;
 mod unseen;
 
 use std::{collections::HashMap, net::SocketAddr};
@@ -103,8 +104,15 @@ impl Correlator {
             What::PeerEnded {
                 nginx,
                 target,
-                ended,
-            } => self.peers.add(at, nginx, target, ended),
+                mut ended,
+                callers,
+            } => {
+                if ended.reason.is_none() {
+                    let callers = callers.iter().filter_map(|it| symbols.function(*it));
+                    ended.reason = reasons::of_reset(callers).map(str::to_owned);
+                }
+                self.peers.add(at, nginx, target, ended);
+            }
             What::LogLine { thread, text } => self.log_line(at, &thread, &text),
             What::ConnectFailed { .. }
             | What::AttemptEnded { .. }
@@ -276,6 +284,7 @@ impl Correlator {
             ended.timeline.extend(self.peers.of(&ended.attempt));
         }
         ended.timeline.sort_by_key(|seen| seen.at);
+        reasons::recognise(&mut ended.timeline);
         if ended.log.is_none() {
             self.lines.owe(ended.thread.tid, &ended.attempt);
         }

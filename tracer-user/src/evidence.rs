@@ -4,7 +4,7 @@ mod record;
 
 use std::net::{IpAddr, SocketAddr};
 
-use tracer_common::record::{FRAMES, Outcome};
+use tracer_common::record::{CALLERS, FRAMES, Outcome};
 
 use crate::case::{
     Circumstances, Connection, Denial, Endpoint, Family, Icmp, KernelTime, Netns, PeerEnded,
@@ -178,6 +178,8 @@ pub enum What {
         nginx: SocketAddr,
         target: SocketAddr,
         ended: PeerEnded,
+        /// Who called for a reset that has no reason; the innermost first.
+        callers: [u64; CALLERS],
     },
     LogLine {
         thread: Thread,
@@ -206,7 +208,7 @@ pub struct Fate {
     /// Where the SYN was going by then.
     pub to: SocketAddr,
     pub netns: Netns,
-    pub reason: Option<String>,
+    pub reason: String,
 }
 
 /// A listening socket at its beginning or end.

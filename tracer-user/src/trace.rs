@@ -131,9 +131,13 @@ impl Trace {
             follow_new: settings.pids.is_empty(),
             fold: !settings.coalesce.is_zero(),
         };
+        let symbols = KernelSymbols::start();
         let mut probes = Probes::load(&btf, wishes).map_err(|error| obstacle(&error))?;
         probes.attach(&btf).map_err(|error| obstacle(&error))?;
         drop(btf);
+        if probes.needs_places() {
+            probes.watch_code(&symbols.code_of_hooks())?;
+        }
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
         follow(&mut probes, &survey.observed())?;
@@ -155,7 +159,7 @@ impl Trace {
                 traced_since: clock::monotonic(),
             },
             names,
-            symbols: KernelSymbols::start(),
+            symbols,
             ring,
             icmp,
             audit,

@@ -228,7 +228,7 @@ fn fates(
         at: fate.at,
         fact: Fact::ResetSent {
             netns: fate.netns,
-            reason: fate.reason,
+            reason: Some(fate.reason),
             segment: segment(fate.to),
         },
     });
@@ -236,7 +236,7 @@ fn fates(
         at: fate.at,
         fact: Fact::Dropped {
             netns: fate.netns,
-            reason: fate.reason.unwrap_or_default(),
+            reason: fate.reason,
             location: None,
             hook: None,
             answer: false,

@@ -13,6 +13,7 @@ use super::{
     Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
     hook::{self, Attached},
     layout,
+    observations::{Weakness, weakness_of},
     tracing::Tracing,
 };
 use crate::{
@@ -49,6 +50,8 @@ pub struct Probes {
     pub(super) attached: HashMap<&'static str, Vec<Attached>>,
     pub(super) reports: Vec<ProbeReport>,
     preemptible: bool,
+    /// Of the means in use, by the name of the observation.
+    weaknesses: Vec<(&'static str, Weakness)>,
 }
 
 impl Probes {
@@ -67,6 +70,7 @@ impl Probes {
             attached: HashMap::new(),
             preemptible: layout.preemptible == 1,
             reports: Vec::new(),
+            weaknesses: Vec::new(),
         })
     }
 
@@ -93,13 +97,29 @@ impl Probes {
         RingBuf::try_from(map).map_err(|error| ProbesError::Map("EVENTS", error))
     }
 
-    /// Names of the observations that nothing could be attached for.
+    /// Names of the observations that are not made, or whose silence proves nothing.
     pub fn unavailable(&self) -> Vec<String> {
-        self.reports
+        let missing = self
+            .reports
             .iter()
             .filter(|report| report.via.is_none())
-            .map(|report| report.observation.clone())
-            .collect()
+            .map(|report| report.observation.clone());
+        let lacking = self.weaknesses.iter().filter_map(|(_, it)| it.lacks);
+        missing.chain(lacking.map(str::to_owned)).collect()
+    }
+
+    /// The silence of that observation proves nothing.
+    pub(super) fn become_blind(&mut self, observation: &'static str) {
+        for (name, weakness) in &mut self.weaknesses {
+            if *name == observation {
+                weakness.lacks = Some(observation);
+            }
+        }
+    }
+
+    /// What the means in use cannot tell: the name of the observation, and words.
+    pub fn weaknesses(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.weaknesses.iter().map(|(name, it)| (*name, it.cost))
     }
 
     /// Records that found no room so far, by kind; index 0 counts map entries.
@@ -137,6 +157,9 @@ impl Probes {
                         self.attach_stand_ins(observation.name, *candidate);
                     }
                     report.via = Some(candidate.to_string());
+                    let weakness = weakness_of(*candidate);
+                    self.weaknesses
+                        .extend(weakness.map(|weakness| (observation.name, weakness)));
                     break;
                 }
                 Err(reason) => report.unavailable.push(RefusedCandidate {

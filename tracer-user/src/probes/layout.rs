@@ -47,6 +47,8 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         skb_iif: at("sk_buff", "skb_iif"),
         skb_refdst: at("sk_buff", "_skb_refdst"),
         dst_dev: at("dst_entry", "dev"),
+        rtable_type: at("rtable", "rt_type"),
+        rt6_flags: at("rt6_info", "rt6i_flags"),
         net_nft_generation: at("net", "nft.base_seq"),
         socket_sock: at("socket", "sk"),
         task_files: at("task_struct", "files"),

@@ -13,6 +13,59 @@ macro_rules! syscall {
     };
 }
 
+/// Before 6.10 the tracepoint passes over what no socket answers (`tcp_v4_send_reset`).
+const RESETS_BY_SOCKETS: Candidate = Candidate(&[Hook::Raw("tcp_send_reset")]);
+/// Before 5.17 the tracepoint has no reason.
+const DROPS_BY_PLACE: Candidate = Candidate(&[Hook::Raw("kfree_skb")]);
+
+// The limit of their rate stands inside of these functions, the tracepoint behind it.
+const ICMP_ENTRY: Candidate = Candidate(&[Hook::Entry("__icmp_send")]);
+const ICMP_PROBE: Candidate = Candidate(&[Hook::ProbeEntry("__icmp_send")]);
+const ICMPV6_ENTRY: Candidate = Candidate(&[Hook::Entry("icmp6_send")]);
+const ICMPV6_PROBE: Candidate = Candidate(&[Hook::ProbeEntry("icmp6_send")]);
+
+/// A means that shows less than the others of its observation.
+#[derive(Debug, Clone, Copy)]
+pub struct Weakness {
+    candidate: Candidate,
+    /// What cannot be told, in words for `limits`.
+    pub cost: &'static str,
+    /// What is not observed therefore, as the case's coverage names it.
+    pub lacks: Option<&'static str>,
+}
+
+const WEAKNESSES: [Weakness; 6] = [
+    kept_back(ICMP_ENTRY),
+    kept_back(ICMP_PROBE),
+    kept_back(ICMPV6_ENTRY),
+    kept_back(ICMPV6_PROBE),
+    Weakness {
+        candidate: RESETS_BY_SOCKETS,
+        cost: "resets for which there is no socket are not seen, and a closed port of this host is inferred",
+        lacks: Some("reset-sent"),
+    },
+    Weakness {
+        candidate: DROPS_BY_PLACE,
+        cost: "this kernel does not say why it drops a packet: the place in its code tells, where that is known",
+        lacks: Some("drop-reason"),
+    },
+];
+
+const fn kept_back(candidate: Candidate) -> Weakness {
+    Weakness {
+        candidate,
+        cost: "an error that the limit of their rate keeps back is told as sent",
+        lacks: None,
+    }
+}
+
+/// What is to be said of a means besides that it is there.
+pub fn weakness_of(candidate: Candidate) -> Option<Weakness> {
+    WEAKNESSES
+        .into_iter()
+        .find(|weakness| weakness.candidate == candidate)
+}
+
 /// Every observation. Other means join as rows of `candidates`.
 pub const OBSERVATIONS: &[Observation] = &[
     Observation {
@@ -112,26 +165,48 @@ pub const OBSERVATIONS: &[Observation] = &[
         name: "reset-sent",
         cost: "a closed port of this host is not told from a reset from elsewhere",
         essential: false,
-        candidates: &[Candidate(&[Hook::Raw("tcp_send_reset")])],
+        candidates: &[
+            Candidate(&[Hook::RawWith {
+                name: "tcp_send_reset",
+                argument: "sk_rst_reason",
+            }]),
+            Candidate(&[
+                Hook::Entry("tcp_v4_send_reset"),
+                Hook::Entry("tcp_v6_send_reset"),
+                Hook::Entry("tcp_send_active_reset"),
+            ]),
+            Candidate(&[
+                Hook::ProbeEntry("tcp_v4_send_reset"),
+                Hook::ProbeEntry("tcp_v6_send_reset"),
+                Hook::ProbeEntry("tcp_send_active_reset"),
+            ]),
+            RESETS_BY_SOCKETS,
+        ],
     },
     Observation {
         name: "packet-drop",
         cost: "packets that this host dropped are not seen, and a firewall is not told from a silent network",
         essential: false,
-        candidates: &[Candidate(&[Hook::Raw("kfree_skb")])],
+        candidates: &[
+            Candidate(&[Hook::RawWith {
+                name: "kfree_skb",
+                argument: "skb_drop_reason",
+            }]),
+            DROPS_BY_PLACE,
+        ],
     },
     Observation {
         name: "icmp-sent",
         cost: "ICMP errors of this host are not told from those of a router",
         essential: false,
-        candidates: &[Candidate(&[Hook::Raw("icmp_send")])],
+        candidates: &[Candidate(&[Hook::Raw("icmp_send")]), ICMP_ENTRY, ICMP_PROBE],
     },
     Observation {
         name: "icmpv6-sent",
         cost: "ICMPv6 errors of this host are known only where they arrive in a namespace of nginx",
         essential: false,
-        // `icmp6_send` has no tracepoint.
-        candidates: &[],
+        // It has no tracepoint.
+        candidates: &[ICMPV6_ENTRY, ICMPV6_PROBE],
     },
     Observation {
         name: "syn-retransmission",

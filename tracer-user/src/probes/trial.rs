@@ -30,12 +30,14 @@ impl Probes {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });
-        let mut attached = Vec::new();
+        let mut attached: Vec<(Candidate, Vec<Attached>)> = Vec::new();
         let mut trials = Vec::new();
         for (observation, candidate) in candidates {
+            // A raw tracepoint takes a program once.
+            attached.retain(|(other, _)| !share_a_program(*other, candidate));
             let refused = match probes.try_with_stand_in(candidate, btf, &mut tracing) {
                 Ok(all) => {
-                    attached.push(all);
+                    attached.push((candidate, all));
                     None
                 }
                 Err(reason) => Some(reason),
@@ -66,4 +68,9 @@ impl Probes {
         }
         Ok(attached)
     }
+}
+
+fn share_a_program(one: Candidate, other: Candidate) -> bool {
+    let mut hooks = one.0.iter();
+    hooks.any(|hook| other.0.iter().any(|it| it.program() == hook.program()))
 }

@@ -76,7 +76,9 @@ pub fn limits(probes: &Probes) -> Vec<String> {
         .iter()
         .zip(OBSERVATIONS)
         .filter(|(report, _)| report.via.is_none())
-        .map(|(_, observation)| format!("{}: {}", observation.name, observation.cost))
+        .map(|(_, observation)| (observation.name, observation.cost))
+        .chain(probes.weaknesses())
+        .map(|(name, cost)| format!("{name}: {cost}"))
         .collect()
 }
 
