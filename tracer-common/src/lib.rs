@@ -57,6 +57,8 @@ pub mod bound {
     pub const FAILING: u32 = 4_096;
     /// Outcomes that are tallied at one moment. What is above has a record for each attempt.
     pub const OUTCOMES: u32 = 1_024;
+    /// Rules whose memory was told lately; the least recently used goes first.
+    pub const RULES: u32 = 1_024;
     /// Bytes of the ring buffer.
     pub const RING: u32 = 2 * 1024 * 1024;
 }

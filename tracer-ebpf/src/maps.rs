@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     bound, interest,
+    layout::RuleLayout,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
 };
 
@@ -74,6 +75,23 @@ pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT 
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
 pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Rules whose memory was told lately, by the address of the expression that decides.
+#[map]
+pub static RULES: LruHashMap<u64, ToldRule> = LruHashMap::with_max_entries(bound::RULES, 0);
+
+/// Where the fields of nftables' structures lie; user space sets it once its module is there.
+#[map]
+pub static RULE_LAYOUT: Array<RuleLayout> = Array::with_max_entries(1, 0);
+
+/// When a rule's memory was told, and of which generation of the rules.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ToldRule {
+    pub at: u64,
+    pub generation: u32,
+    pub reserved: u32,
+}
 
 /// What was told since a moment.
 #[repr(C)]

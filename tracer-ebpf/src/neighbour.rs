@@ -28,10 +28,10 @@ const MOST_IN_A_WINDOW: u64 = 64;
 const WINDOW_NS: u64 = 100_000_000;
 
 /// What one packet asks or tells.
-struct Talk {
-    wanted: Address,
-    asker: Address,
-    answer: bool,
+pub struct Talk {
+    pub wanted: Address,
+    pub asker: Address,
+    pub answer: bool,
 }
 
 /// Tells that a packet filter freed `skb`, where that is a packet of ARP or neighbour discovery.
@@ -65,8 +65,9 @@ pub fn dropped(context: &RawTracePointContext, skb: u64) {
     });
 }
 
+/// What `skb` asks or tells, where it is a packet of ARP or neighbour discovery.
 #[inline(always)]
-fn talk(skb: u64) -> Option<Talk> {
+pub fn talk(skb: u64) -> Option<Talk> {
     let protocol = u16::from_be(read(skb, layout!(skb_protocol))?);
     if protocol != ETH_P_ARP && protocol != ETH_P_IPV6 {
         return None;

@@ -11,6 +11,7 @@ mod floating;
 mod lines;
 mod neighbours;
 mod peers;
+mod rules;
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -25,6 +26,7 @@ use floating::{Floating, Owner};
 use lines::Lines;
 use neighbours::NeighbourPackets;
 use peers::Peers;
+use rules::Rules;
 
 /// How long an attempt waits for the worker's log line, which follows in the same turn of its
 /// event loop.
@@ -63,6 +65,7 @@ pub struct Correlator {
     lines: Lines,
     denials: Denials,
     peers: Peers,
+    rules: Rules,
     resolvers: Resolvers,
     malformed: Malformed,
     to_itself: ToItself,
@@ -83,15 +86,21 @@ impl Correlator {
     /// Takes in one piece of evidence. Evidence about processes and listeners is not for here and
     /// is ignored.
     pub fn observe(&mut self, evidence: Evidence, symbols: &impl Symbols) {
-        let at = evidence.at;
-        match evidence.what {
+        let Evidence { at, mut what } = evidence;
+        self.rules.tell(at, &mut what);
+        match what {
             What::ResetSent { .. }
             | What::Dropped { .. }
             | What::IcmpSent { .. }
-            | What::IcmpReceived { .. } => self.floating.add(at, evidence.what, symbols),
-            What::NeighbourPacketDropped { .. } => {
-                self.neighbours.add(at, evidence.what, symbols);
-            }
+            | What::IcmpReceived { .. } => self.floating.add(at, what, symbols),
+            What::NeighbourPacketDropped { .. } => self.neighbours.add(at, what, symbols),
+            What::RuleBytes(bytes) => self.rules.learn(*bytes),
+            What::RuleMet {
+                netns,
+                by,
+                packet,
+                place,
+            } => self.rules.add(at, netns, packet, by, place),
             What::Retransmitted { socket, error } => self.retransmitted(at, socket, error),
             What::Audited { pid, denial } => self.audited(at, pid, denial),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),
@@ -107,7 +116,7 @@ impl Correlator {
             | What::AttemptEnded { .. }
             | What::Connected { .. }
             | What::SocketFailed { .. }
-            | What::BindFailed { .. } => self.ended(at, evidence.what),
+            | What::BindFailed { .. } => self.ended(at, what),
             _ => {}
         }
     }
@@ -123,6 +132,7 @@ impl Correlator {
         self.neighbours.forget_before(now);
         self.lines.forget_before(now);
         self.peers.forget_before(now);
+        self.rules.forget_before(now);
         let mut ready: Vec<Ended> = Vec::from_iter(ready)
             .into_iter()
             .map(|waiting| self.complete(waiting))

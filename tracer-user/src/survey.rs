@@ -372,7 +372,7 @@ impl Survey {
         host.ports_spoken_for = configured.ports_spoken_for();
         host.filterings = self
             .filters
-            .gather(&self.host, &worker, &ended, host.tracked_to);
+            .gather(&self.host, &worker, &ended, host.tracked_to, &coverage);
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
             host.entrances = filters::entrances(&self.host, &host.filterings);

@@ -63,20 +63,22 @@ pub fn evaluate<'r>(
     hook: Hook,
     kinds: &[ChainKind],
 ) -> Trial<'r> {
-    let ip = if packet.to.is_ipv4() {
-        Family::Ip
-    } else {
-        Family::Ip6
-    };
-    let families: &[Family] = match hook {
+    let families = families(packet, hook, false);
+    Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, families)
+}
+
+/// The families whose chains a packet meets at the hook; a bridge's own where it is `bridged`.
+pub fn families(packet: &Packet, hook: Hook, bridged: bool) -> &'static [Family] {
+    match hook {
+        _ if bridged => &[Family::Bridge],
         // Ingress chains of the family `inet` let pass what is not IP (`nft_do_chain_inet_ingress`).
         Hook::Ingress | Hook::Egress if packet.kind.is_arp() => &[Family::Netdev],
         _ if packet.kind.is_arp() => &[Family::Arp],
         Hook::Ingress => &[Family::Netdev, Family::Inet],
         Hook::Egress => &[Family::Netdev],
-        _ => &[ip, Family::Inet],
-    };
-    Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, families)
+        _ if packet.to.is_ipv4() => &[Family::Ip, Family::Inet],
+        _ => &[Family::Ip6, Family::Inet],
+    }
 }
 
 /// The same for a frame that a bridge forwards, receives or sends: the chains of the family
@@ -87,7 +89,8 @@ pub fn evaluate_bridged<'r>(
     hook: Hook,
     kinds: &[ChainKind],
 ) -> Trial<'r> {
-    Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, &[Family::Bridge])
+    let families = families(packet, hook, true);
+    Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, families)
 }
 
 struct Evaluation<'r, 'p> {

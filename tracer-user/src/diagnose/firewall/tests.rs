@@ -63,6 +63,8 @@ fn filtering(fitting: Vec<Fitting>) -> Filtering {
         doubts: Vec::new(),
         changed: false,
         unread: Vec::new(),
+        known_by: KnownBy::Evaluation,
+        disagreement: None,
     }
 }
 
