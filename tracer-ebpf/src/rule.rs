@@ -41,7 +41,7 @@ const PASSED: u32 = 96;
 
 /// match-proto: nft_immediate_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
 #[kprobe]
-pub fn nft_immediate_eval(context: ProbeContext) -> u32 {
+pub fn kprobe_nft_immediate_eval(context: ProbeContext) -> u32 {
     let Some(expression) = context.arg::<u64>(0) else {
         return 0;
     };
@@ -57,44 +57,15 @@ pub fn nft_immediate_eval(context: ProbeContext) -> u32 {
 }
 
 /// match-proto: nft_reject_inet_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
+/// and likewise for every family that has a `reject` of its own.
 #[kprobe]
-pub fn nft_reject_inet_eval(context: ProbeContext) -> u32 {
+pub fn kprobe_nft_reject_eval(context: ProbeContext) -> u32 {
     of_nftables(&context, rule_kind::REJECT)
 }
 
-/// match-proto: nft_reject_ipv4_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
+/// match-proto: reject_tg(struct sk_buff *skb, const struct xt_action_param *par), and `reject_tg6`.
 #[kprobe]
-pub fn nft_reject_ipv4_eval(context: ProbeContext) -> u32 {
-    of_nftables(&context, rule_kind::REJECT)
-}
-
-/// match-proto: nft_reject_ipv6_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
-#[kprobe]
-pub fn nft_reject_ipv6_eval(context: ProbeContext) -> u32 {
-    of_nftables(&context, rule_kind::REJECT)
-}
-
-/// match-proto: nft_reject_bridge_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
-#[kprobe]
-pub fn nft_reject_bridge_eval(context: ProbeContext) -> u32 {
-    of_nftables(&context, rule_kind::REJECT)
-}
-
-/// match-proto: nft_reject_netdev_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
-#[kprobe]
-pub fn nft_reject_netdev_eval(context: ProbeContext) -> u32 {
-    of_nftables(&context, rule_kind::REJECT)
-}
-
-/// match-proto: reject_tg(struct sk_buff *skb, const struct xt_action_param *par)
-#[kprobe]
-pub fn reject_tg(context: ProbeContext) -> u32 {
-    of_iptables(&context)
-}
-
-/// match-proto: reject_tg6(struct sk_buff *skb, const struct xt_action_param *par)
-#[kprobe]
-pub fn reject_tg6(context: ProbeContext) -> u32 {
+pub fn kprobe_reject_tg(context: ProbeContext) -> u32 {
     of_iptables(&context)
 }
 

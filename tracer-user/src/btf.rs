@@ -5,6 +5,8 @@
 //! LGPL, which does not fit a static binary under MIT or Apache-2.0; aya's reader keeps members
 //! to itself.
 
+mod module;
+
 use std::{collections::HashMap, path::Path};
 
 /// The kinds of Documentation/bpf/btf.rst that are looked at.
@@ -91,6 +93,14 @@ impl Btf {
             error,
         })?;
         Self::parse(bytes).ok_or_else(|| BtfError::Malformed(path.display().to_string()))
+    }
+
+    /// The types of the running kernel with those of a module; `None` where the module is not
+    /// loaded, or the kernel tells no types of modules.
+    pub fn of_module(name: &str) -> Option<Self> {
+        let read = |name| std::fs::read(Path::new("/sys/kernel/btf").join(name)).ok();
+        let module = read(name)?;
+        module::joined(&read("vmlinux")?, &module).and_then(Self::parse)
     }
 
     /// Indexes raw BTF; `None` where the bytes are none.

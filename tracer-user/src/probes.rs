@@ -4,6 +4,7 @@ mod attach;
 mod layout;
 mod names;
 mod perf_event;
+mod rules;
 mod trial;
 mod watched;
 
@@ -192,5 +193,12 @@ pub const OBSERVATIONS: &[Observation] = &[
         cost: "the OOM killer is not told from any other SIGKILL",
         essential: false,
         candidates: &[Candidate::Raw("mark_victim")],
+    },
+    Observation {
+        name: "rule",
+        cost: "which of several firewall rules that fit stopped a packet is inferred",
+        essential: false,
+        // See `rules`: attached by functions, some of them on demand.
+        candidates: &[],
     },
 ];

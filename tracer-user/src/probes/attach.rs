@@ -10,7 +10,7 @@ use aya::{
 use tracer_common::record::kind;
 use zerocopy::IntoBytes;
 
-use super::{Candidate, OBSERVATIONS, Observation, Wishes, layout, perf_event};
+use super::{Candidate, OBSERVATIONS, Observation, Wishes, layout, perf_event, rules::RuleProbes};
 use crate::{
     btf::Btf,
     event::{ProbeReport, RefusedCandidate},
@@ -38,7 +38,8 @@ pub enum ProbesError {
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     perf_events: Vec<OwnedFd>,
-    reports: Vec<ProbeReport>,
+    pub(super) reports: Vec<ProbeReport>,
+    pub(super) rules: RuleProbes,
 }
 
 impl Probes {
@@ -56,6 +57,7 @@ impl Probes {
             ebpf,
             perf_events: Vec::new(),
             reports: Vec::new(),
+            rules: RuleProbes::default(),
         })
     }
 
@@ -64,6 +66,7 @@ impl Probes {
         for observation in OBSERVATIONS {
             self.attach_one(observation)?;
         }
+        self.watch_rules();
         Ok(())
     }
 
@@ -198,7 +201,7 @@ fn loader() -> EbpfLoader<'static> {
 
 /// The innermost error is the kernel's, and the only one worth a line; behind it what the verifier
 /// said last.
-fn words(error: ProgramError) -> String {
+pub(super) fn words(error: ProgramError) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(error) = source {

@@ -1,6 +1,6 @@
 //! Finds the running kernel's fields for the programs.
 
-use tracer_common::layout::{Layout, NONE};
+use tracer_common::layout::{Layout, NONE, RuleLayout};
 
 use super::Wishes;
 use crate::btf::Btf;
@@ -70,6 +70,24 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         fold: u32::from(wishes.fold),
         follow_new: u32::from(wishes.follow_new),
     }
+}
+
+/// The same of the structures of nftables; `None` where its module is not loaded, or rules do not
+/// lead to their chain.
+pub fn of_rules() -> Option<RuleLayout> {
+    let btf = Btf::of_module("nf_tables")?;
+    let at = |structure, name| btf.field(structure, name).map(|field| field.offset());
+    let family = btf.field("nft_table", "family")?;
+    let word = family.bit_offset / 32 * 32;
+    Some(RuleLayout {
+        known: 1,
+        last_chain: at("nft_rule_dp_last", "chain")?,
+        chain_name: at("nft_chain", "name")?,
+        chain_table: at("nft_chain", "table")?,
+        table_name: at("nft_table", "name")?,
+        table_family: word / 8,
+        table_family_shift: family.bit_offset - word,
+    })
 }
 
 /// The position of the tracepoint's argument of that type.

@@ -6,6 +6,7 @@ use aya::{
 };
 use tracer_common::{
     interest,
+    layout::RuleLayout,
     record::{Address, Destination, Outcome, Tally},
     role,
 };
@@ -26,10 +27,12 @@ unsafe impl Pod for Key<Outcome> {}
 /// A value of a map: a structure of the wire.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Value<T>(T);
+pub(super) struct Value<T>(pub T);
 
 // SAFETY: a `Tally` is plain integers without padding.
 unsafe impl Pod for Value<Tally> {}
+// SAFETY: a `RuleLayout` is plain integers without padding.
+unsafe impl Pod for Value<RuleLayout> {}
 
 impl Probes {
     /// Observes the connections of these processes.
