@@ -101,6 +101,8 @@ layout! {
     fold,
     /// 1 where new processes called like an nginx are followed, 0 where `--pid` narrows.
     follow_new,
+    /// Our own process id, by which programs that are tried know our calls.
+    own_process,
 }
 
 /// Byte offsets in the structures of nftables, of a kernel whose rules lie one behind the other

@@ -32,6 +32,18 @@ pub mod interest {
     pub const COUNT: u32 = 5;
 }
 
+/// Indexes of the map `HEARD`: programs at functions that a system call of ours has met.
+pub mod heard {
+    pub const CONNECT_ENTRY: u32 = 0;
+    pub const CONNECT_RETURN: u32 = 1;
+    pub const SOCKET_RETURN: u32 = 2;
+    pub const BIND_ENTRY: u32 = 3;
+    pub const BIND_RETURN: u32 = 4;
+    pub const LISTEN_RETURN: u32 = 5;
+    pub const WRITE: u32 = 6;
+    pub const COUNT: u32 = 7;
+}
+
 /// The lengths of the maps. Each is a bound: what finds no room is counted as lost.
 pub mod bound {
     /// Processes of all nginx instances.

@@ -1,17 +1,16 @@
-//! The system calls by which nginx dials: `socket()`, `bind()` and `connect()`.
+//! What is observed of the system calls by which nginx dials: `socket()`, `bind()` and `connect()`.
+//! `places` has the programs.
 
-use aya_ebpf::{
-    helpers::{bpf_probe_read_user, bpf_probe_read_user_buf},
-    macros::tracepoint,
-    programs::TracePointContext,
-};
+mod places;
+
+use aya_ebpf::helpers::{bpf_probe_read_user, bpf_probe_read_user_buf};
 use tracer_common::record::{
     Address, BindFailed, ConnectFailed, INET, INET6, SocketFailed, UNIX, UNIX_PATH, kind,
 };
 
 use crate::{
     emit::{current, current_task, emit, fill, header, no_room, now},
-    kernel::{argument, local_address, protocol_of},
+    kernel::{local_address, protocol_of},
     log_line,
     maps::{ATTEMPTS, CALLS, Call, TASKS, WAITING, under_way},
 };
@@ -20,54 +19,82 @@ const EINPROGRESS: i64 = 115;
 /// Bytes of a `sockaddr_in6`.
 const SOCKADDR_IN6: u32 = 28;
 
-/// match-proto: syscalls:sys_enter_connect(int fd, struct sockaddr *uservaddr, int addrlen)
-#[tracepoint]
-pub fn sys_enter_connect(context: TracePointContext) -> u32 {
-    begin(&context);
-    0
+/// `connect()` or `bind()` begins.
+#[inline(always)]
+pub fn begins(descriptor: u32, address: u64, length: u32) {
+    let (tgid, tid) = current();
+    if TASKS.get_ptr(tgid).is_none() {
+        return;
+    }
+    let Some(call) = CALLS.get_ptr_mut(tid).or_else(|| make_call(tid)) else {
+        no_room();
+        return;
+    };
+    // SAFETY: the entry belongs to the running thread.
+    let call = unsafe { &mut *call };
+    call.started = now();
+    call.socket = 0;
+    call.closed = 0;
+    call.descriptor = descriptor;
+    call.user_address = address;
+    call.user_length = length;
+    read_address(call);
+    call.under_way = 1;
 }
 
-/// match-proto: syscalls:sys_exit_connect(long ret)
-#[tracepoint]
-pub fn sys_exit_connect(context: TracePointContext) -> u32 {
+/// `connect()` returns.
+#[inline(always)]
+pub fn connect_returns(result: i64) {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
-        never_entered(result(&context));
-        return 0;
+        never_entered(result);
+        return;
     };
     // SAFETY: the entry belongs to the running thread.
     let call = unsafe { &mut *call };
     call.under_way = 0;
-    match result(&context) {
+    match result {
         0 => {}
         error if error == -EINPROGRESS => keep_waiting(call),
         error => connect_failed(call, error),
     }
-    0
 }
 
-/// match-proto: syscalls:sys_enter_bind(int fd, struct sockaddr *umyaddr, int addrlen)
-#[tracepoint]
-pub fn sys_enter_bind(context: TracePointContext) -> u32 {
-    begin(&context);
-    0
-}
-
-/// match-proto: syscalls:sys_exit_bind(long ret)
-#[tracepoint]
-pub fn sys_exit_bind(context: TracePointContext) -> u32 {
+/// `bind()` returns.
+#[inline(always)]
+pub fn bind_returns(result: i64) {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
-        return 0;
+        return;
     };
     // SAFETY: the entry belongs to the running thread.
     let call = unsafe { &mut *call };
     call.under_way = 0;
-    let error = result(&context);
-    if error < 0 {
-        bind_failed(call, error);
+    if result < 0 {
+        bind_failed(call, result);
     }
-    0
+}
+
+/// `socket()` returns.
+#[inline(always)]
+pub fn socket_returns(error: i64) {
+    if error >= 0 {
+        return;
+    }
+    let (tgid, tid) = current();
+    if TASKS.get_ptr(tgid).is_none() {
+        return;
+    }
+    log_line::failed(tid);
+    emit(
+        kind::SOCKET_FAILED,
+        fill!(record: SocketFailed {
+                header: header(kind::SOCKET_FAILED),
+                task: current_task(),
+                errno: -error as u32,
+                reserved: 0,
+        }),
+    );
 }
 
 #[inline(always)]
@@ -84,52 +111,6 @@ fn bind_failed(call: &Call, error: i64) {
                 reserved: 0,
         }),
     );
-}
-
-/// match-proto: syscalls:sys_exit_socket(long ret)
-#[tracepoint]
-pub fn sys_exit_socket(context: TracePointContext) -> u32 {
-    let error = result(&context);
-    if error >= 0 {
-        return 0;
-    }
-    let (tgid, tid) = current();
-    if TASKS.get_ptr(tgid).is_none() {
-        return 0;
-    }
-    log_line::failed(tid);
-    emit(
-        kind::SOCKET_FAILED,
-        fill!(record: SocketFailed {
-                header: header(kind::SOCKET_FAILED),
-                task: current_task(),
-                errno: -error as u32,
-                reserved: 0,
-        }),
-    );
-    0
-}
-
-#[inline(always)]
-fn begin(context: &TracePointContext) {
-    let (tgid, tid) = current();
-    if TASKS.get_ptr(tgid).is_none() {
-        return;
-    }
-    let Some(call) = CALLS.get_ptr_mut(tid).or_else(|| make_call(tid)) else {
-        no_room();
-        return;
-    };
-    // SAFETY: the entry belongs to the running thread.
-    let call = unsafe { &mut *call };
-    call.started = now();
-    call.socket = 0;
-    call.closed = 0;
-    call.descriptor = argument(context, 0) as u32;
-    call.user_address = argument(context, 1);
-    call.user_length = argument(context, 2) as u32;
-    read_address(call);
-    call.under_way = 1;
 }
 
 #[inline(always)]
@@ -290,9 +271,4 @@ fn address_v6(bytes: &[u8; 28]) -> Address {
         }
         _ => Address::NONE,
     }
-}
-
-#[inline(always)]
-fn result(context: &TracePointContext) -> i64 {
-    argument(context, 0) as i64
 }

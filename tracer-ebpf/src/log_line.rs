@@ -3,11 +3,7 @@
 //! nginx writes the line between learning of the error and closing the descriptor, in the same
 //! thread (`ngx_log_error_core`, one unbuffered `write()` a line).
 
-use aya_ebpf::{
-    helpers::{bpf_jiffies64, bpf_probe_read_user, bpf_probe_read_user_buf},
-    macros::tracepoint,
-    programs::TracePointContext,
-};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_probe_read_user, bpf_probe_read_user_buf};
 use tracer_common::{
     interest,
     record::{LOG_LINE, LogLine, LogLineHead, SHORT_LINE, kind},
@@ -15,7 +11,6 @@ use tracer_common::{
 
 use crate::{
     emit::{current, current_task, header, lost, now},
-    kernel::argument,
     maps::{EVENTS, FAILING, Failing, TASKS, UNANNOUNCED, become_interested, interested},
 };
 
@@ -45,27 +40,21 @@ const AFTER_LINE: u64 = 200_000_000;
 /// Closes that are told at most for lines that went before.
 const CLOSES_OF_LINES: u64 = 16;
 
-/// match-proto: syscalls:sys_enter_write(unsigned int fd, const char *buf, size_t count)
-#[tracepoint]
-pub fn sys_enter_write(context: TracePointContext) -> u32 {
+/// A thread writes `count` bytes.
+#[inline(always)]
+pub fn written(buffer: u64, count: u64) {
     let (tgid, tid) = current();
-    if TASKS.get_ptr(tgid).is_none() {
-        return 0;
-    }
-    let buffer = argument(&context, 1);
-    let count = argument(&context, 2);
-    if count <= STAMP as u64 {
-        return 0;
+    if TASKS.get_ptr(tgid).is_none() || count <= STAMP as u64 {
+        return;
     }
     let Some(level) = level_of_a_log_line(buffer) else {
-        return 0;
+        return;
     };
     if !awaited(tid) && !tells_by_itself(level, buffer, count) {
-        return 0;
+        return;
     }
     copy(buffer, count);
     close_follows(tid);
-    0
 }
 
 /// A failure of the thread was told, or one may come: then its lines are wanted.

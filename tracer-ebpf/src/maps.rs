@@ -5,10 +5,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    bound, interest,
+    bound, heard, interest,
     layout::RuleLayout,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
 };
+
+use crate::{emit::current, kernel::layout};
 
 /// Processes whose connections are observed, by process id; the value is a `role`.
 #[map]
@@ -71,6 +73,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
 /// Records that found no room in the ring buffer, by kind; index 0 counts map entries.
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(kind::COUNT as u32, 0);
+
+/// Which programs have met a call of our own, by `tracer_common::heard`.
+#[map]
+pub static HEARD: Array<u32> = Array::with_max_entries(heard::COUNT, 0);
 
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
@@ -168,6 +174,18 @@ pub struct Attempt {
     pub tid: u32,
     /// Local address under which it stands in `WAITING`; family 0 where it does not.
     pub waiting: Address,
+}
+
+/// Notes that a program has met a call of our own.
+#[inline(always)]
+pub fn hear(which: u32) {
+    let (tgid, _) = current();
+    if tgid == layout!(own_process)
+        && let Some(heard) = HEARD.get_ptr_mut(which)
+    {
+        // SAFETY: elements are aligned numbers, read and written whole.
+        unsafe { *heard = 1 };
+    }
 }
 
 /// Whether anything of that kind is to be looked for.

@@ -35,7 +35,7 @@ pub struct Talk {
 }
 
 /// Tells that a packet filter freed `skb`, where that is a packet of ARP or neighbour discovery.
-#[inline(always)]
+#[inline(never)]
 pub fn dropped(context: &RawTracePointContext, skb: u64) {
     let Some(talk) = talk(skb) else {
         return;

@@ -1,9 +1,6 @@
 //! The life of processes: of nginx, and of those that hold listening sockets.
 
-use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
-    programs::{RawTracePointContext, TracePointContext},
-};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{
     record::{Executed, Forked, ListenCalled, OomVictim, ProcessExited, SignalSent, Task, kind},
     role,
@@ -11,7 +8,7 @@ use tracer_common::{
 
 use crate::{
     emit::{current_task, emit, fill, header, no_room},
-    kernel::{argument, exit_code_of, layout, read},
+    kernel::{exit_code_of, layout, read},
     maps::{CALLS, FAILING, OWNERS, TASKS},
 };
 
@@ -139,13 +136,12 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// The one sign of a Unix socket that begins to listen: no tracepoint is about those.
-///
-/// match-proto: syscalls:sys_exit_listen(long ret)
-#[tracepoint]
-pub fn sys_exit_listen(context: TracePointContext) -> u32 {
-    if argument(&context, 0) != 0 {
-        return 0;
+/// `listen()` returns: the one sign of a Unix socket that begins to listen, as no tracepoint is
+/// about those.
+#[inline(always)]
+pub fn listen_returns(result: i64) {
+    if result != 0 {
+        return;
     }
     let task = current_task();
     let _ = OWNERS.insert(task.tgid, 1, 0);
@@ -156,7 +152,6 @@ pub fn sys_exit_listen(context: TracePointContext) -> u32 {
                 task: task,
         }),
     );
-    0
 }
 
 /// match-proto: oom:mark_victim(struct task_struct *task, uid_t uid); before 6.8 (int pid)

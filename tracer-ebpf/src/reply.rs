@@ -36,21 +36,26 @@ pub fn tcp_send_reset(context: RawTracePointContext) -> i32 {
         connection::peer_ended(context.arg(0), peer_end::RESET, reset_reason(&context));
         return 0;
     }
-    let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_ACK) else {
-        return 0;
-    };
-    if segment.flags & FLAG_SYN == 0 {
-        answered(&context, skb, segment);
-        return 0;
+    if !opening_refused(&context, skb) {
+        answered(&context, skb);
     }
+    0
+}
+
+/// A SYN of nginx was answered with a reset. Returns whether the segment is a SYN at all.
+#[inline(never)]
+fn opening_refused(context: &RawTracePointContext, skb: u64) -> bool {
+    let Some(mut segment) = segment(skb, FLAG_SYN) else {
+        return false;
+    };
     if segment.flags & FLAG_ACK != 0 || belongs(&segment) != Some(Side::Nginx) {
-        return 0;
+        return true;
     }
     locate(skb, &mut segment);
-    let reason = reset_reason(&context);
+    let reason = reset_reason(context);
     if let Some(attempt) = attempt_under_way(&segment) {
         attempt.reset_sent = fate(&segment, reason);
-        return 0;
+        return true;
     }
     emit(
         kind::RESET_SENT,
@@ -61,7 +66,7 @@ pub fn tcp_send_reset(context: RawTracePointContext) -> i32 {
                 reserved: 0,
         }),
     );
-    0
+    true
 }
 
 #[inline(always)]
@@ -73,11 +78,11 @@ fn reset_reason(context: &RawTracePointContext) -> u32 {
 }
 
 /// A segment of a connection that stood for nginx was answered with a reset.
-#[inline(always)]
-fn answered(context: &RawTracePointContext, skb: u64, mut segment: Segment) {
-    if !dialled(&segment.to) {
+#[inline(never)]
+fn answered(context: &RawTracePointContext, skb: u64) {
+    let Some(mut segment) = segment(skb, FLAG_ACK).filter(|segment| dialled(&segment.to)) else {
         return;
-    }
+    };
     locate(skb, &mut segment);
     let socket: u64 = context.arg(0);
     let state: u8 = read(socket, layout!(sock_state)).unwrap_or(0);
@@ -111,25 +116,30 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
         return 0;
     }
     let skb: u64 = context.arg(0);
+    let opening = opening_dropped(&context, skb, reason);
+    // A kernel without reasons frees here what it is done with, too.
+    if !opening && reason != NONE && reason == layout!(drop_by_netfilter) && !filtered(skb) {
+        neighbour::dropped(&context, skb);
+    }
+    0
+}
+
+/// A segment that opens a connection or refuses one was freed. Returns whether it is such a
+/// segment at all.
+#[inline(never)]
+fn opening_dropped(context: &RawTracePointContext, skb: u64, reason: u32) -> bool {
     let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
-        // A kernel without reasons frees here what it is done with, too.
-        if reason != NONE && reason == layout!(drop_by_netfilter) {
-            match segment(skb, FLAG_ACK) {
-                Some(segment) => filtered(skb, segment),
-                None => neighbour::dropped(&context, skb),
-            }
-        }
-        return 0;
+        return false;
     };
     let Some(side) = belongs(&segment) else {
-        return 0;
+        return true;
     };
     let net = locate(skb, &mut segment);
     if reason == layout!(drop_without_socket)
         && let Some(attempt) = attempt_under_way(&segment)
     {
         attempt.no_socket = fate(&segment, reason);
-        return 0;
+        return true;
     }
     let fill = fill!(record: PacketDropped {
         header: header(kind::PACKET_DROPPED),
@@ -144,21 +154,25 @@ pub fn kfree_skb(context: RawTracePointContext) -> i32 {
         fill(record);
         if by_a_rule(reason) {
             // SAFETY: the record was filled above.
-            stack(&context, unsafe { &mut (*record).frames });
+            stack(context, unsafe { &mut (*record).frames });
         }
     });
-    0
+    true
 }
 
-/// Netfilter freed a segment of a connection that stood.
+/// Netfilter freed a segment of a connection that stood. Returns whether it is a segment of TCP
+/// at all.
 #[inline(never)]
-fn filtered(skb: u64, mut segment: Segment) {
+fn filtered(skb: u64) -> bool {
+    let Some(mut segment) = segment(skb, FLAG_ACK) else {
+        return false;
+    };
     let (how, target, nginx) = if dialled(&segment.to) {
         (peer_end::REQUEST_FILTERED, segment.to, segment.from)
     } else if dialled(&segment.from) {
         (peer_end::RESPONSE_FILTERED, segment.from, segment.to)
     } else {
-        return;
+        return true;
     };
     locate(skb, &mut segment);
     let netns = segment.netns;
@@ -179,6 +193,7 @@ fn filtered(skb: u64, mut segment: Segment) {
             reserved: 0,
         }),
     );
+    true
 }
 
 /// What becomes of a SYN inside the `connect()` that sent it is told with the end of the attempt:

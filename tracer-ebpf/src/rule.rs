@@ -59,7 +59,7 @@ pub fn kprobe_nft_immediate_eval(context: ProbeContext) -> u32 {
 /// match-proto: nft_reject_inet_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
 /// and likewise for every family that has a `reject` of its own.
 #[kprobe]
-pub fn kprobe_nft_reject_eval(context: ProbeContext) -> u32 {
+pub fn kprobe_nft_reject_inet_eval(context: ProbeContext) -> u32 {
     of_nftables(&context, rule_kind::REJECT)
 }
 

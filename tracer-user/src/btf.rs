@@ -141,6 +141,11 @@ impl Btf {
         Some(btf)
     }
 
+    /// The raw BTF.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Where the field lies that `path` names, such as `__sk_common.skc_dport`; members of
     /// anonymous structs and unions count as their parent's.
     pub fn field(&self, structure: &str, path: &str) -> Option<Field> {

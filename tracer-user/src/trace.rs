@@ -127,8 +127,8 @@ impl Trace {
             fold: !settings.coalesce.is_zero(),
         };
         let mut probes = Probes::load(&btf, wishes)?;
+        probes.attach(&btf)?;
         drop(btf);
-        probes.attach()?;
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
         probes.follow(&survey.observed())?;

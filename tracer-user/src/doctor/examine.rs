@@ -80,7 +80,7 @@ fn attach(btf: &Btf) -> (Vec<Probe>, Vec<String>) {
         Err(error) => return (unattached(&error.to_string()), vec![error.to_string()]),
     };
     // What could not be attached stands in the reports.
-    let refused = probes.attach().err();
+    let refused = probes.attach(btf).err();
     let mut reports: Vec<Probe> = probes.reports().iter().cloned().map(probe).collect();
     if let Some(error) = refused {
         let rest = unattached(&error.to_string());

@@ -53,7 +53,10 @@ pub fn drops_visibly(rule: &Rule) -> bool {
 }
 
 fn ends_in<'r>(table: &'r Table, met: &RuleMet, packet: &Packet, hook: Hook) -> Vec<End<'r>> {
-    let by_name = table.chains.iter().map(|chain| (chain.name.as_str(), chain));
+    let by_name = table
+        .chains
+        .iter()
+        .map(|chain| (chain.name.as_str(), chain));
     let by_name: HashMap<&str, &Chain> = by_name.collect();
     let is_here = |base: &Base| base.hook == hook;
     let bases = table.chains.iter();

@@ -1,16 +1,24 @@
 //! Loads and attaches: for each observation the first means that works.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, AsRawFd},
+};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint, TracePoint},
 };
 use tracer_common::record::kind;
 use zerocopy::IntoBytes;
 
-use super::{Candidate, OBSERVATIONS, Observation, Wishes, layout, perf_event, rules::RuleProbes};
+use super::{
+    Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
+    hook::{self, Attached},
+    layout,
+    rules::{self, RuleProbes},
+    tracing::Tracing,
+};
 use crate::{
     btf::Btf,
     event::{ProbeReport, RefusedCandidate},
@@ -37,7 +45,8 @@ pub enum ProbesError {
 /// The attached programs and their maps. Dropping it detaches everything: nothing is pinned.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    perf_events: Vec<OwnedFd>,
+    /// By the name of the observation.
+    attached: HashMap<&'static str, Vec<Attached>>,
     pub(super) reports: Vec<ProbeReport>,
     pub(super) rules: RuleProbes,
 }
@@ -55,16 +64,17 @@ impl Probes {
             .map_err(|error| ProbesError::Object(Box::new(error)))?;
         Ok(Self {
             ebpf,
-            perf_events: Vec::new(),
+            attached: HashMap::new(),
             reports: Vec::new(),
             rules: RuleProbes::default(),
         })
     }
 
     /// Attaches every observation by the first of its means that works.
-    pub fn attach(&mut self) -> Result<(), ProbesError> {
+    pub fn attach(&mut self, btf: &Btf) -> Result<(), ProbesError> {
+        let mut tracing = Tracing::Unread(btf);
         for observation in OBSERVATIONS {
-            self.attach_one(observation)?;
+            self.attach_one(observation, btf, &mut tracing)?;
         }
         self.watch_rules();
         Ok(())
@@ -130,15 +140,23 @@ impl Probes {
             .sum()
     }
 
-    fn attach_one(&mut self, observation: &'static Observation) -> Result<(), ProbesError> {
+    fn attach_one(
+        &mut self,
+        observation: &'static Observation,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<(), ProbesError> {
         let mut report = ProbeReport {
             observation: observation.name.to_owned(),
             via: None,
             unavailable: Vec::new(),
         };
-        for candidate in observation.candidates {
-            match self.try_candidate(*candidate) {
-                Ok(()) => {
+        // Those of rules are attached each at its time.
+        let at_once = observation.candidates.iter();
+        for candidate in at_once.filter(|_| observation.name != rules::OBSERVATION) {
+            match self.try_candidate(*candidate, btf, tracing) {
+                Ok(attached) => {
+                    self.attached.insert(observation.name, attached);
                     report.via = Some(candidate.to_string());
                     break;
                 }
@@ -164,26 +182,26 @@ impl Probes {
         }
     }
 
-    pub(super) fn try_candidate(&mut self, candidate: Candidate) -> Result<(), String> {
-        let program = self
-            .ebpf
-            .program_mut(candidate.program())
-            .ok_or("the eBPF object has no such program")?;
-        match candidate {
-            Candidate::Raw(name) => {
-                let program: &mut RawTracePoint = program.try_into().map_err(words)?;
-                program.load().map_err(words)?;
-                program.attach(name).map_err(words)?;
+    /// Attaches all of the candidate, or nothing.
+    pub(super) fn try_candidate(
+        &mut self,
+        candidate: Candidate,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<Vec<Attached>, String> {
+        let mut attached = Vec::new();
+        for hook in candidate.0 {
+            if let Hook::RawWith { name, argument } = hook
+                && !layout::has_argument(btf, name, argument)
+            {
+                return Err(format!("it has no argument of type {argument}"));
             }
-            Candidate::Perf { category, name } => {
-                let program: &mut TracePoint = program.try_into().map_err(words)?;
-                program.load().map_err(words)?;
-                let program = program.fd().map_err(words)?;
-                let event = perf_event::run_at(category, name, program.as_fd())?;
-                self.perf_events.push(event);
-            }
+            attached.push(hook::attach(&mut self.ebpf, *hook, tracing)?);
         }
-        Ok(())
+        if let Some(call) = candidate.0.iter().find_map(|hook| calls::of(*hook)) {
+            self.hears(call)?;
+        }
+        Ok(attached)
     }
 }
 
@@ -191,55 +209,15 @@ impl Probes {
 /// `/sys/kernel/btf/vmlinux`, for relocations that these programs do not have: tens of
 /// milliseconds and megabytes. A thread whose root is an empty folder finds no such file.
 fn loader() -> EbpfLoader<'static> {
+    rootless(EbpfLoader::new).unwrap_or_default()
+}
+
+/// Runs `work` on a thread whose root is an empty folder; `None` where it panics.
+pub(super) fn rootless<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     let rootless = || {
         let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)
             .and_then(|()| nix::unistd::chroot("/proc/self/fdinfo"));
-        EbpfLoader::new()
+        work()
     };
-    std::thread::scope(|scope| scope.spawn(rootless).join()).unwrap_or_default()
-}
-
-/// The innermost error is the kernel's, and the only one worth a line; behind it what the verifier
-/// said last.
-pub(super) fn words(error: ProgramError) -> String {
-    let mut words = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(error) = source {
-        words = error.to_string();
-        source = error.source();
-    }
-    if let ProgramError::LoadError { verifier_log, .. } = &error {
-        words.extend(last_complaint(&verifier_log.to_string()).map(|line| format!(": {line}")));
-    }
-    words
-}
-
-/// The line that says why a program was refused: the last one before the statistics.
-fn last_complaint(log: &str) -> Option<String> {
-    const STATISTICS: [&str; 4] = [
-        "processed ",
-        "verification time",
-        "stack depth",
-        "peak_states",
-    ];
-    log.lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word)))
-        .map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::last_complaint;
-
-    #[test]
-    fn the_complaint_is_what_the_verifier_says_before_its_statistics() {
-        let log = "0: (b7) r0 = 0\nR1 invalid mem access 'scalar'\nverification time 12 usec\n\
-            stack depth 8\nprocessed 3 insns (limit 1000000)\n\n";
-        assert_eq!(
-            last_complaint(log).as_deref(),
-            Some("R1 invalid mem access 'scalar'")
-        );
-        assert_eq!(last_complaint(""), None);
-    }
+    std::thread::scope(|scope| scope.spawn(rootless).join()).ok()
 }

@@ -69,7 +69,13 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         drop_without_socket: value(btf, "skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET"),
         fold: u32::from(wishes.fold),
         follow_new: u32::from(wishes.follow_new),
+        own_process: std::process::id(),
     }
+}
+
+/// Whether the tracepoint has an argument of that type.
+pub fn has_argument(btf: &Btf, tracepoint: &str, type_name: &str) -> bool {
+    argument(btf, tracepoint, type_name) != NONE
 }
 
 /// The same of the structures of nftables; `None` where its module is not loaded, or rules do not

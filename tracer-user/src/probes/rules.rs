@@ -24,18 +24,14 @@ use aya::{
 use tracer_common::layout::RuleLayout;
 
 use super::{Probes, layout, perf_event, watched::Value};
-use crate::{
-    case::KernelTime,
-    clock,
-    event::RefusedCandidate,
-};
+use crate::{case::KernelTime, clock, event::RefusedCandidate};
 
 /// How often it is looked whether a module was loaded or removed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The module of nftables, whose types tell where its rules keep their chain.
 const NFTABLES: &str = "nf_tables";
 /// As `session` and `doctor` call it.
-const OBSERVATION: &str = "rule";
+pub const OBSERVATION: &str = "rule";
 const MEANS: &str = "kprobe:nft_immediate_eval";
 
 /// A function, its module, and the program that runs at it.
@@ -50,7 +46,7 @@ const fn reject(function: &'static str, module: &'static str) -> Place {
     Place {
         function,
         module,
-        program: "kprobe_nft_reject_eval",
+        program: "kprobe_nft_reject_inet_eval",
         on_demand: false,
     }
 }
@@ -144,11 +140,11 @@ impl Probes {
             .ebpf
             .program_mut(name)
             .ok_or("the eBPF object has no such program")?;
-        let program: &mut KProbe = program.try_into().map_err(super::attach::words)?;
+        let program: &mut KProbe = program.try_into().map_err(super::hook::words)?;
         if program.fd().is_err() {
-            program.load().map_err(super::attach::words)?;
+            program.load().map_err(super::hook::words)?;
         }
-        let fd = program.fd().map_err(super::attach::words)?;
+        let fd = program.fd().map_err(super::hook::words)?;
         let owned = fd.as_fd().try_clone_to_owned();
         owned.map_err(|error| format!("copying a descriptor: {error}"))
     }

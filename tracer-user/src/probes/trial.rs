@@ -1,6 +1,6 @@
 //! Every means tried, and not only the first that works.
 
-use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes};
+use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, tracing::Tracing};
 use crate::btf::Btf;
 
 /// What became of one means of an observation on this kernel.
@@ -20,16 +20,27 @@ impl Probes {
     /// The maps cannot be created.
     pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
         let mut probes = Self::load(btf, wishes)?;
+        let mut tracing = Tracing::Unread(btf);
         let candidates = OBSERVATIONS.iter().flat_map(|observation| {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });
-        Ok(candidates
-            .map(|(observation, candidate)| Trial {
+        let mut attached = Vec::new();
+        let mut trials = Vec::new();
+        for (observation, candidate) in candidates {
+            let refused = match probes.try_candidate(candidate, btf, &mut tracing) {
+                Ok(all) => {
+                    attached.push(all);
+                    None
+                }
+                Err(reason) => Some(reason),
+            };
+            trials.push(Trial {
                 observation,
                 candidate,
-                refused: probes.try_candidate(candidate).err(),
-            })
-            .collect())
+                refused,
+            });
+        }
+        Ok(trials)
     }
 }

@@ -129,7 +129,9 @@ impl Filters {
                 bridged: incident.is_bridged(),
                 rule: incident.circumstances.and_then(|seen| seen.rule.as_ref()),
                 rules_watched: self.nothing_lost
-                    && incident.circumstances.is_some_and(|seen| seen.rules_watched),
+                    && incident
+                        .circumstances
+                        .is_some_and(|seen| seen.rules_watched),
             };
             told.extend(self.ask(host, &question));
         }

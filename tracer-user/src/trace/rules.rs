@@ -51,7 +51,10 @@ impl RuleWatch {
 
     /// Gives the probe up where nothing was dropped for long.
     pub fn rest(&mut self, now: KernelTime, probes: &Probes) {
-        if self.dropped.is_some_and(|at| at.saturating_add(STAYS) < now) {
+        if self
+            .dropped
+            .is_some_and(|at| at.saturating_add(STAYS) < now)
+        {
             self.dropped = None;
             probes.demand_rules(false);
         }

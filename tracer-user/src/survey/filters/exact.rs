@@ -17,11 +17,7 @@ pub struct Narrowed<'r> {
 }
 
 /// Narrows `ends` by what the kernel was seen to evaluate for the packet.
-pub fn narrowed<'r>(
-    ruleset: &'r Ruleset,
-    question: &Question,
-    ends: Vec<End<'r>>,
-) -> Narrowed<'r> {
+pub fn narrowed<'r>(ruleset: &'r Ruleset, question: &Question, ends: Vec<End<'r>>) -> Narrowed<'r> {
     match question.rule {
         _ if question.purpose != Purpose::Stopped => evaluated(ends),
         Some(rule) => by_rule(ruleset, question, rule, ends),
@@ -82,9 +78,7 @@ fn by_kernel(end: End<'_>, disagreement: Option<String>) -> Narrowed<'_> {
 fn one_rule<'r>(ends: &[End<'r>]) -> Option<End<'r>> {
     let (first, others) = ends.split_first()?;
     let mut others = others.iter();
-    others
-        .all(|end| is_same(end, first))
-        .then(|| first.clone())
+    others.all(|end| is_same(end, first)).then(|| first.clone())
 }
 
 fn disagreement(end: &End<'_>, others: usize) -> String {

@@ -150,9 +150,7 @@ impl Kept {
             .map(|(end, text)| Fitting {
                 text,
                 counted: tally.counted(end, question.at),
-                never_met: !by_kernel
-                    && tally::packets(end) == Some(0)
-                    && reading.at > question.at,
+                never_met: !by_kernel && tally::packets(end) == Some(0) && reading.at > question.at,
                 action: as_sent(&end.action, v6),
                 ..fitting(end)
             })
