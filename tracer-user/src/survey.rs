@@ -373,6 +373,13 @@ impl Survey {
         host.filterings =
             self.filters
                 .gather(&self.host, &worker, &ended, host.tracked_to, &coverage);
+        for told in host
+            .filterings
+            .iter()
+            .filter_map(|told| told.disagreement.as_ref())
+        {
+            log::warn!("{told}");
+        }
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
             host.entrances = filters::entrances(&self.host, &host.filterings);
