@@ -229,7 +229,7 @@ pub fn ended_well(finished: &Finished) -> Result<End> {
     ensure!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
     // The kernel and the evaluation of the rules agree on every rule.
     ensure!(
-        !finished.stderr.contains("the kernel evaluated the rule"),
+        !finished.stderr.contains("the kernel evaluated the rule "),
         "{}",
         finished.stderr
     );

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use tracer_common::{
-    layout::RuleLayout,
+    layout::{NONE, RuleLayout},
     record::{
         Address, RULE_BYTES, RULE_NAME, RuleBytes, RuleBytesHead, RuleMet, Segment, kind,
         packet_kind, rule_kind,
@@ -16,7 +16,7 @@ use tracer_common::{
 
 use crate::{
     emit::{emit, fill, header, lost, now},
-    kernel::read,
+    kernel::{layout, net_of_packet, read},
     maps::{EVENTS, RULE_LAYOUT, RULES, ToldRule},
     neighbour,
     packet::{FLAG_RST, FLAG_SYN, Side, belongs, beside, locate, segment},
@@ -92,28 +92,49 @@ fn of_iptables(context: &ProbeContext) -> u32 {
     0
 }
 
-/// Tells that the rule with this expression stops the packet, where that is of an attempt.
-#[inline(never)]
+/// Tells that the rule with this expression stops the packet, where that is of an attempt. Each
+/// step is a function of its own: their frames would not fit on the stack together.
+#[inline(always)]
 fn met(skb: u64, expression: u64, kind: u32) {
-    let Some((mut segment, packet)) = subject(skb) else {
-        return;
-    };
-    let net = locate(skb, &mut segment);
-    let beside = beside(skb, net);
-    if is_news(expression, beside.generation) && tell_bytes(expression, kind) {
+    if is_subject(skb) {
+        tell_news(skb, expression, kind);
+        tell_met(skb, expression, kind);
+    }
+}
+
+#[inline(never)]
+fn is_subject(skb: u64) -> bool {
+    subject(skb).is_some()
+}
+
+/// Tells what lies around the expression, unless that was told lately.
+#[inline(never)]
+fn tell_news(skb: u64, expression: u64, kind: u32) {
+    let device: u64 = read(skb, layout!(skb_dev)).unwrap_or(0);
+    let net = net_of_packet(skb, device);
+    let generation = read(net, layout!(net_nft_generation)).unwrap_or(NONE);
+    if is_news(expression, generation) && tell_bytes(expression, kind) {
         let told = ToldRule {
             at: now(),
-            generation: beside.generation,
+            generation,
             reserved: 0,
         };
         let _ = RULES.insert(expression, told, 0);
     }
+}
+
+#[inline(never)]
+fn tell_met(skb: u64, expression: u64, kind: u32) {
+    let Some((mut segment, packet)) = subject(skb) else {
+        return;
+    };
+    let net = locate(skb, &mut segment);
     emit(
         kind::RULE_MET,
         fill!(record: RuleMet {
             header: header(kind::RULE_MET),
             segment: segment,
-            beside: beside,
+            beside: beside(skb, net),
             expression: expression,
             kind: kind,
             packet: packet,
@@ -165,7 +186,7 @@ fn is_news(expression: u64, generation: u32) -> bool {
 }
 
 /// Tells what lies around the expression; whether there was room for it.
-#[inline(never)]
+#[inline(always)]
 fn tell_bytes(expression: u64, kind: u32) -> bool {
     let Some(mut entry) = EVENTS.reserve::<RuleBytes>(0) else {
         lost(u32::from(kind::RULE_BYTES));

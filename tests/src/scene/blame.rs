@@ -69,14 +69,12 @@ impl Scene {
 
     /// How many other rules are left: none where the kernel itself is seen to evaluate the one.
     fn left_open(&self, culprit: &Culprit) -> usize {
-        let mut probes = self.tracer.session().probes.iter();
-        let sees_rules = probes.any(|probe| probe.observation == "rule" && probe.via.is_some());
         let told_by_kernel = match culprit.apart {
             Apart::ByPlace => true,
             Apart::ByOwner => host::rules_lead_to_their_chain(),
             Apart::ByNothing => false,
         };
-        match sees_rules && told_by_kernel {
+        match self.tracer.sees_rules() && told_by_kernel {
             true => 0,
             false => culprit.alternatives,
         }

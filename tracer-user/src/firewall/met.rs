@@ -10,7 +10,7 @@ pub use place::handles;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::case::{Action, Hook, RuleEnd, RuleMet, RuleOwner};
+use crate::case::{Action, Backend, FilterFamily, Hook, RuleEnd, RuleMet, RuleOwner};
 use crate::firewall::evaluate::families;
 use crate::firewall::expression::{Expression, Verdict};
 use crate::firewall::packet::Packet;
@@ -34,7 +34,49 @@ pub fn candidates<'r>(
     let tables = ruleset.tables.iter();
     tables
         .filter(|table| !table.dormant && families.contains(&table.family))
-        .flat_map(|table| ends_in(table, met, packet, hook))
+        .flat_map(|table| {
+            ends_in(table, packet, hook, |chain, rule| {
+                is_of(met.owner.as_ref(), table, chain)
+                    && has_handle(rule, met)
+                    && ends_like(rule, met.by)
+            })
+        })
+        .collect()
+}
+
+/// The place of a rule of legacy iptables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub family: FilterFamily,
+    pub table: String,
+    pub chain: String,
+    /// One-based.
+    pub position: u32,
+}
+
+/// The rules at any of these places that reject, of those that a packet at the hook can come to.
+pub fn at_places<'r>(
+    ruleset: &'r Ruleset,
+    places: &[Place],
+    packet: &Packet,
+    hook: Hook,
+) -> Vec<End<'r>> {
+    let is_there = |table: &Table, chain: &Chain, rule: &Rule| {
+        places.iter().any(|place| {
+            place.family == table.family
+                && place.table == table.name
+                && place.chain == chain.name
+                && place.position == rule.position
+        })
+    };
+    let tables = ruleset.tables.iter();
+    tables
+        .filter(|table| table.backend == Backend::IptablesLegacy)
+        .flat_map(|table| {
+            ends_in(table, packet, hook, |chain, rule| {
+                is_there(table, chain, rule) && ends_like(rule, RuleEnd::RejectTarget)
+            })
+        })
         .collect()
 }
 
@@ -52,7 +94,12 @@ pub fn drops_visibly(rule: &Rule) -> bool {
         && !rule.expressions.iter().any(may_decide_before)
 }
 
-fn ends_in<'r>(table: &'r Table, met: &RuleMet, packet: &Packet, hook: Hook) -> Vec<End<'r>> {
+fn ends_in<'r>(
+    table: &'r Table,
+    packet: &Packet,
+    hook: Hook,
+    fits: impl Fn(&Chain, &Rule) -> bool,
+) -> Vec<End<'r>> {
     let by_name = table
         .chains
         .iter()
@@ -64,11 +111,7 @@ fn ends_in<'r>(table: &'r Table, met: &RuleMet, packet: &Packet, hook: Hook) -> 
     let mut ends = Vec::new();
     for base_chain in bases {
         for chain in reached(table, base_chain, &by_name) {
-            if !is_of(met.owner.as_ref(), table, chain) {
-                continue;
-            }
-            let rules = chain.rules.iter();
-            let fitting = rules.filter(|rule| has_handle(rule, met) && ends_like(rule, met.by));
+            let fitting = chain.rules.iter().filter(|rule| fits(chain, rule));
             ends.extend(fitting.filter_map(|rule| {
                 Some(End {
                     table,

@@ -5,6 +5,7 @@ use super::Question;
 use crate::{
     case::{KnownBy, Purpose, RuleMet},
     firewall::{Ruleset, met, trial::End},
+    host::packet_filter::legacy::Image,
 };
 
 /// What is left of the rules and policies that can have stopped a packet.
@@ -16,11 +17,17 @@ pub struct Narrowed<'r> {
     pub disagreement: Option<String>,
 }
 
-/// Narrows `ends` by what the kernel was seen to evaluate for the packet.
-pub fn narrowed<'r>(ruleset: &'r Ruleset, question: &Question, ends: Vec<End<'r>>) -> Narrowed<'r> {
+/// Narrows `ends` by what the kernel was seen to evaluate for the packet; `images` reads the
+/// tables of legacy iptables as bytes.
+pub fn narrowed<'r>(
+    ruleset: &'r Ruleset,
+    question: &Question,
+    images: impl FnOnce() -> Vec<Image>,
+    ends: Vec<End<'r>>,
+) -> Narrowed<'r> {
     match question.rule {
         _ if question.purpose != Purpose::Stopped => evaluated(ends),
-        Some(rule) => by_rule(ruleset, question, rule, ends),
+        Some(rule) => by_rule(candidates(ruleset, question, rule, images), ends),
         None if question.rules_watched => by_silence(ends),
         None => evaluated(ends),
     }
@@ -36,16 +43,7 @@ fn evaluated(ends: Vec<End<'_>>) -> Narrowed<'_> {
 
 /// Where the ruleset has more than one rule that it can be, the evaluation decides between them;
 /// where it has none, nothing was learned.
-fn by_rule<'r>(
-    ruleset: &'r Ruleset,
-    question: &Question,
-    rule: &RuleMet,
-    ends: Vec<End<'r>>,
-) -> Narrowed<'r> {
-    let Some(packet) = question.packets.iter().flatten().next() else {
-        return evaluated(ends);
-    };
-    let candidates = met::candidates(ruleset, rule, packet, question.hook, question.bridged);
+fn by_rule<'r>(candidates: Vec<End<'r>>, ends: Vec<End<'r>>) -> Narrowed<'r> {
     let (expected, unexpected): (Vec<End>, Vec<End>) = candidates
         .into_iter()
         .partition(|end| ends.iter().any(|known| is_same(known, end)));
@@ -62,6 +60,36 @@ fn by_rule<'r>(
         }
         (None, _) if known.is_empty() => evaluated(ends),
         (None, _) => evaluated(known),
+    }
+}
+
+/// The rules of nftables that it can be or, where there are none, those of legacy iptables.
+fn candidates<'r>(
+    ruleset: &'r Ruleset,
+    question: &Question,
+    rule: &RuleMet,
+    images: impl FnOnce() -> Vec<Image>,
+) -> Vec<End<'r>> {
+    let Some(packet) = question.packets.iter().flatten().next() else {
+        return Vec::new();
+    };
+    let found = met::candidates(ruleset, rule, packet, question.hook, question.bridged);
+    match &rule.around {
+        Some(memory) if found.is_empty() => {
+            let places = images().into_iter().flat_map(|image| {
+                let places = image.places(memory).into_iter().cloned();
+                let places: Vec<_> = places.collect();
+                places.into_iter().map(move |place| met::Place {
+                    family: image.family,
+                    table: image.table.clone(),
+                    chain: place.chain,
+                    position: place.position,
+                })
+            });
+            let places: Vec<met::Place> = places.collect();
+            met::at_places(ruleset, &places, packet, question.hook)
+        }
+        _ => found,
     }
 }
 
@@ -82,9 +110,11 @@ fn one_rule<'r>(ends: &[End<'r>]) -> Option<End<'r>> {
 }
 
 fn disagreement(end: &End<'_>, others: usize) -> String {
-    let handle = end.rule.and_then(|rule| rule.handle).unwrap_or_default();
+    let handle = end.rule.and_then(|rule| rule.handle);
+    let position = end.rule.map(|rule| u64::from(rule.position));
+    let number = handle.or(position).unwrap_or_default();
     format!(
-        "the kernel evaluated the rule with handle {handle} of chain {} {}, to which the evaluation of the ruleset does not lead; it leads to {others} others",
+        "the kernel evaluated the rule {number} of chain {} {}, to which the evaluation of the ruleset does not lead; it leads to {others} others",
         end.table.name, end.chain.name
     )
 }

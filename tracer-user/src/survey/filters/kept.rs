@@ -13,7 +13,7 @@ use super::{
 use crate::{
     case::{Filtering, Fitting, KernelTime, KnownBy},
     firewall::trial::End,
-    host::netns::Namespace,
+    host::{netns::Namespace, packet_filter::legacy},
 };
 
 /// Rules without a generation that were read so soon after the packet (in nanoseconds), and were
@@ -136,7 +136,12 @@ impl Kept {
         let trial = presumption::trial(namespace, reading, question);
         let mut ends = trial.ends;
         ends.retain(|end| ends_for(end, question.purpose));
-        let narrowed = exact::narrowed(&reading.ruleset, question, ends);
+        let narrowed = exact::narrowed(
+            &reading.ruleset,
+            question,
+            || legacy::images(namespace),
+            ends,
+        );
         let by_kernel = narrowed.known_by == KnownBy::Kernel;
         let ends: Vec<&End> = narrowed.ends.iter().take(TOLD).collect();
         let texts = if standing.now {
