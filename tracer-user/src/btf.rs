@@ -95,12 +95,11 @@ impl Btf {
         Self::parse(bytes).ok_or_else(|| BtfError::Malformed(path.display().to_string()))
     }
 
-    /// The types of the running kernel with those of a module; `None` where the module is not
-    /// loaded, or the kernel tells no types of modules.
-    pub fn of_module(name: &str) -> Option<Self> {
-        let read = |name| std::fs::read(Path::new("/sys/kernel/btf").join(name)).ok();
-        let module = read(name)?;
-        module::joined(&read("vmlinux")?, &module).and_then(Self::parse)
+    /// These types, which are the running kernel's, with those of a module; `None` where the
+    /// module is not loaded, or the kernel tells no types of modules.
+    pub fn with_module(&self, name: &str) -> Option<Self> {
+        let module = std::fs::read(Path::new("/sys/kernel/btf").join(name)).ok()?;
+        module::joined(&self.bytes, &module).and_then(Self::parse)
     }
 
     /// Indexes raw BTF; `None` where the bytes are none.

@@ -76,7 +76,7 @@ impl Probes {
         for observation in OBSERVATIONS {
             self.attach_one(observation, btf, &mut tracing)?;
         }
-        self.watch_rules();
+        self.watch_rules(btf);
         Ok(())
     }
 

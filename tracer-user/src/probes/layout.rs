@@ -80,8 +80,8 @@ pub fn has_argument(btf: &Btf, tracepoint: &str, type_name: &str) -> bool {
 
 /// The same of the structures of nftables; `None` where its module is not loaded, or rules do not
 /// lead to their chain.
-pub fn of_rules() -> Option<RuleLayout> {
-    let btf = Btf::of_module("nf_tables")?;
+pub fn of_rules(kernel: &Btf) -> Option<RuleLayout> {
+    let btf = kernel.with_module("nf_tables")?;
     let at = |structure, name| btf.field(structure, name).map(|field| field.offset());
     let family = btf.field("nft_table", "family")?;
     let word = family.bit_offset / 32 * 32;

@@ -24,7 +24,7 @@ use aya::{
 use tracer_common::layout::RuleLayout;
 
 use super::{Probes, layout, perf_event, watched::Value};
-use crate::{case::KernelTime, clock, event::RefusedCandidate};
+use crate::{btf::Btf, case::KernelTime, clock, event::RefusedCandidate};
 
 /// How often it is looked whether a module was loaded or removed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -101,8 +101,9 @@ impl Probes {
 
     /// Loads the programs and attaches what is not on demand. Where that cannot be, the report
     /// says why.
-    pub(super) fn watch_rules(&mut self) {
-        let started = self.rule_places().and_then(|places| self.start(places));
+    pub(super) fn watch_rules(&mut self, btf: &Btf) {
+        let places = self.rule_places();
+        let started = places.and_then(|places| self.start(places, btf));
         let report = self.reports.iter_mut();
         let mut report = report.filter(|report| report.observation == OBSERVATION);
         let Some(report) = report.next() else {
@@ -149,18 +150,19 @@ impl Probes {
         owned.map_err(|error| format!("copying a descriptor: {error}"))
     }
 
-    fn start(&mut self, places: Vec<Attachable>) -> Result<RuleProbes, String> {
+    fn start(&mut self, places: Vec<Attachable>, btf: &Btf) -> Result<RuleProbes, String> {
         let map = self.ebpf.take_map("RULE_LAYOUT");
         let map = map.ok_or("the eBPF object has no map called RULE_LAYOUT")?;
         let layout = Array::try_from(map).map_err(|error| error.to_string())?;
         let (orders, received) = mpsc::channel();
         let since = Arc::new(AtomicU64::new(0));
-        let watch = Watch {
+        let mut watch = Watch {
             places,
             layout,
             known: HashSet::new(),
             since: Arc::clone(&since),
         };
+        watch.begin(btf);
         std::thread::Builder::new()
             .name("whyrefused-rule".to_owned())
             .spawn(move || watch.run(&received))
@@ -193,31 +195,30 @@ struct Watch {
 
 impl Watch {
     fn run(mut self, orders: &Receiver<bool>) {
-        self.begin();
         let mut wanted = false;
         loop {
             match orders.recv_timeout(LOOK_EVERY) {
                 Ok(order) => wanted = order,
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => self.look(None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.satisfy(wanted);
         }
     }
 
-    /// Attaches what is not on demand, where it is built in.
-    fn begin(&mut self) {
+    /// Attaches what is not on demand, where it is built in or there already.
+    fn begin(&mut self, btf: &Btf) {
         for index in 0..self.places.len() {
             let place = self.places[index].place;
             if !place.on_demand && !is_loaded(place.module) {
                 self.attach(index);
             }
         }
-        self.look();
+        self.look(Some(btf));
     }
 
     /// The same at modules that are there, once each; forgets those that went.
-    fn look(&mut self) {
+    fn look(&mut self, btf: Option<&Btf>) {
         for index in 0..self.places.len() {
             let place = self.places[index].place;
             match (is_loaded(place.module), place.on_demand) {
@@ -227,7 +228,7 @@ impl Watch {
                     }
                     self.places[index].event = None;
                 }
-                (true, true) if self.known.insert(place.module) => self.learn_layout(),
+                (true, true) if self.known.insert(place.module) => self.learn_layout(btf),
                 (true, false) if self.known.insert(place.module) => self.attach(index),
                 _ => {}
             }
@@ -260,8 +261,15 @@ impl Watch {
         }
     }
 
-    fn learn_layout(&mut self) {
-        if let Some(layout) = layout::of_rules()
+    /// Reads the kernel's types again where they are not at hand.
+    fn learn_layout(&mut self, btf: Option<&Btf>) {
+        let layout = match btf {
+            Some(btf) => layout::of_rules(btf),
+            None => Btf::of_running_kernel()
+                .ok()
+                .and_then(|btf| layout::of_rules(&btf)),
+        };
+        if let Some(layout) = layout
             && let Err(error) = self.layout.set(0, Value(layout), 0)
         {
             log::warn!("setting the eBPF map RULE_LAYOUT: {error}");

@@ -12,6 +12,9 @@ const STAYS: KernelTime = 30_000_000_000;
 /// A rule that rejects frees its packet within this time, and needs no other probe.
 const AT_ONCE: KernelTime = 10_000_000;
 
+/// The reason of a packet that a hook freed.
+const NETFILTER: &str = "NETFILTER_DROP";
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct RuleWatch {
@@ -29,13 +32,19 @@ impl RuleWatch {
         match &mut evidence.what {
             What::RuleMet { by, .. } if *by != RuleEnd::Drop => self.rejected = at,
             What::Dropped {
+                reason,
                 frames,
                 circumstances,
                 ..
             } => {
                 circumstances.rules_watched = probes.saw_drops_at(at);
                 let is_rejected = at < self.rejected.saturating_add(AT_ONCE);
-                if !is_rejected && symbols.hook(frames).is_some() {
+                // Reading the kernel's symbols may take until the SYN has been sent again.
+                let is_filtered = match reason {
+                    Some(reason) => reason == NETFILTER,
+                    None => symbols.hook(frames).is_some(),
+                };
+                if !is_rejected && is_filtered {
                     if self.dropped.is_none() {
                         probes.demand_rules(true);
                     }

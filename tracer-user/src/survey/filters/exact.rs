@@ -138,3 +138,6 @@ fn is_same(one: &End<'_>, other: &End<'_>) -> bool {
     let rule = |end: &End<'_>| end.rule.map(std::ptr::from_ref);
     std::ptr::eq(one.chain, other.chain) && rule(one) == rule(other)
 }
+
+#[cfg(test)]
+mod tests;
