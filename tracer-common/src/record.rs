@@ -179,7 +179,9 @@ wire! {
         /// The call returned without having been entered: a seccomp filter answered in its place
         /// (`syscall_trace_enter` asks it before the tracepoint). Nothing else is known then.
         pub unentered: u32,
-        pub reserved: u32,
+        /// The error that the kernel's security modules answered with, positive; 0 where they
+        /// allowed the call or were not observed.
+        pub denied: u32,
     }
 
     /// What became of a SYN while the `connect()` that sent it was under way.

@@ -36,6 +36,7 @@ pub fn begins(descriptor: u32, address: u64, length: u32) {
     call.socket = 0;
     call.closed = 0;
     call.descriptor = descriptor;
+    call.denied = 0;
     call.user_address = address;
     call.user_length = length;
     read_address(call);
@@ -57,6 +58,19 @@ pub fn connect_returns(result: i64) {
         0 => {}
         error if error == -EINPROGRESS => keep_waiting(call),
         error => connect_failed(call, error),
+    }
+}
+
+/// The kernel's security modules answer whether the call may go on.
+#[inline(always)]
+pub fn security_answers(result: i32) {
+    if result >= 0 {
+        return;
+    }
+    let (_, tid) = current();
+    if let Some(call) = under_way(tid) {
+        // SAFETY: the entry belongs to the running thread.
+        unsafe { (*call).denied = -result as u32 };
     }
 }
 
@@ -128,6 +142,8 @@ fn make_call(tid: u32) -> Option<*mut Call> {
         local: Address::NONE,
         remote: Address::NONE,
         netns: 0,
+        denied: 0,
+        reserved: 0,
     };
     let _ = CALLS.insert(tid, call, 0);
     CALLS.get_ptr_mut(tid)
@@ -171,7 +187,7 @@ fn connect_failed(call: &Call, error: i64) {
         path: [0; UNIX_PATH],
         protocol: u32::from(protocol_of(call.descriptor)),
         unentered: 0,
-        reserved: 0,
+        denied: call.denied,
     });
     emit(kind::CONNECT_FAILED, |record| {
         fill(record);
@@ -206,7 +222,7 @@ fn never_entered(error: i64) {
             path: [0; UNIX_PATH],
             protocol: 0,
             unentered: 1,
-            reserved: 0,
+            denied: 0,
         }),
     );
 }

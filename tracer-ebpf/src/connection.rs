@@ -109,8 +109,6 @@ fn tell(socket: u64, attempt: &Attempt) {
     if !log_line::wrote_of_a_close(tid) {
         return;
     }
-    let next: Option<u32> = read(socket, layout!(tcp_snd_nxt));
-    let since = |from: u32| read::<u32>(socket, from).zip(next);
     emit(
         kind::UPSTREAM_CLOSED,
         fill!(record: UpstreamClosed {
@@ -132,12 +130,26 @@ fn tell(socket: u64, attempt: &Attempt) {
             jiffies: log_line::jiffies(),
             last_sent: read(socket, layout!(tcp_lsndtime)).unwrap_or(u32::MAX),
             last_received: read(socket, layout!(tcp_lrcvtime)).unwrap_or(u32::MAX),
-            unacknowledged: since(layout!(tcp_snd_una)).map_or(u32::MAX, |(una, next)| next.wrapping_sub(una)),
-            unsent: since(layout!(tcp_write_seq)).map_or(u32::MAX, |(end, next)| end.wrapping_sub(next)),
+            unacknowledged: distance(socket, layout!(tcp_snd_una), layout!(tcp_snd_nxt)),
+            unsent: distance(socket, layout!(tcp_snd_nxt), layout!(tcp_write_seq)),
             retransmissions: read(socket, layout!(tcp_total_retrans)).unwrap_or(u32::MAX),
             // Kept eight times as large (`tcp_rtt_estimator`).
             round_trip: read::<u32>(socket, layout!(tcp_srtt_us)).map_or(u32::MAX, |eight| eight >> 3),
             reserved: 0,
         }),
     );
+}
+
+/// How many sequence numbers lie between two of a socket, `u32::MAX` where one cannot be read. The
+/// verifier before 5.12 refuses an `Option` that is kept over a call: its value is not written
+/// where there is none.
+#[inline(always)]
+fn distance(socket: u64, from: u32, to: u32) -> u32 {
+    let Some(from) = read::<u32>(socket, from) else {
+        return u32::MAX;
+    };
+    let Some(to) = read::<u32>(socket, to) else {
+        return u32::MAX;
+    };
+    to.wrapping_sub(from)
 }

@@ -155,6 +155,9 @@ pub struct Call {
     pub remote: Address,
     pub netns: u32,
     pub descriptor: u32,
+    /// The error that the security modules answered with, positive; 0 for none.
+    pub denied: u32,
+    pub reserved: u32,
 }
 
 /// An attempt from SYN_SENT on; once it succeeded, the connection until nginx closes it.

@@ -204,6 +204,9 @@ pub enum Fact {
     ClientClosed { client: Option<SocketAddr> },
     /// `connect()` returned without having been entered: a seccomp filter answered in its place.
     CallIntercepted,
+    /// The kernel's security modules answered the call with that error
+    /// (`security_socket_connect`, `security_unix_stream_connect`).
+    SecurityDenied { errno: i32 },
     /// The kernel audited that a security module denied this process something.
     Audited { denial: Denial },
     /// The peer's FIN arrived.

@@ -43,6 +43,8 @@ pub enum What {
         netns: Option<Netns>,
         /// Null but for the error where a seccomp filter answered in place of the call.
         intercepted: bool,
+        /// What the security modules answered with, where they denied the call.
+        denied: Option<i32>,
     },
     /// Read from the kernel's audit log.
     Audited {

@@ -33,8 +33,9 @@ use crate::{
     correlate::{Correlator, Ended, Symbols},
     event::{Event, Failure},
     evidence::{Evidence, What},
+    host::descriptors,
     nginx::error_log,
-    probes::{Names, Probes, Wishes},
+    probes::{Names, Probes, ProbesError, Wishes},
     recovery::Recoveries,
     report,
     sinks::{Sink, Written},
@@ -131,10 +132,10 @@ impl Trace {
         drop(btf);
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
-        probes.follow(&survey.observed())?;
+        follow(&mut probes, &survey.observed())?;
         // Whatever forked between the look and this is found by looking once more.
         if survey.look_again() {
-            probes.follow(&survey.observed())?;
+            follow(&mut probes, &survey.observed())?;
         }
         session::check_pids(&settings.pids, &survey)?;
         probes.watch_owners(&survey.owners())?;
@@ -317,7 +318,7 @@ impl Trace {
         match answer {
             Answer::Explained(explained) => self.explained(&explained)?,
             Answer::NoUpstream => {}
-            Answer::Follow(pids) => self.probes.follow(&pids)?,
+            Answer::Follow(pids) => follow(&mut self.probes, &pids)?,
             Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
             Answer::WatchOwners(pids) => self.probes.watch_owners(&pids)?,
             Answer::Namespaces(namespaces) => self.icmp.listen_in(&namespaces),
@@ -455,6 +456,17 @@ impl Trace {
 /// The moment of kernel time on the event loop's clock.
 fn instant(at: KernelTime) -> Instant {
     Instant::now() + Duration::from_nanos(at.saturating_sub(clock::monotonic()))
+}
+
+/// Observes these processes of nginx, by means that fit them.
+fn follow(probes: &mut Probes, pids: &[u32]) -> Result<(), ProbesError> {
+    probes.follow(pids)?;
+    // A process that is gone by now calls no more.
+    let filtered = |pid: &u32| matches!(descriptors::seccomp_filter(*pid), Ok(Some(true)));
+    if pids.iter().any(filtered) {
+        probes.watch_for_refused_calls();
+    }
+    Ok(())
 }
 
 async fn until(moment: Option<Instant>) {

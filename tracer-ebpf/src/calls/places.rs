@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_common::heard;
 
-use super::{begins, bind_returns, connect_returns, socket_returns};
+use super::{begins, bind_returns, connect_returns, security_answers, socket_returns};
 use crate::{kernel::argument, log_line, maps::hear, process};
 
 /// match-proto: syscalls:sys_enter_connect(int fd, struct sockaddr *uservaddr, int addrlen)
@@ -187,5 +187,33 @@ pub fn fentry_ksys_write(context: FEntryContext) -> i32 {
 pub fn kprobe_ksys_write(context: ProbeContext) -> u32 {
     hear(heard::WRITE);
     log_line::written(context.arg(1).unwrap_or(0), context.arg(2).unwrap_or(0));
+    0
+}
+
+/// match-proto: int security_socket_connect(struct socket *sock, struct sockaddr *address, int addrlen)
+#[fexit(function = "security_socket_connect")]
+pub fn fexit_security_socket_connect(context: FExitContext) -> i32 {
+    security_answers(context.arg(3));
+    0
+}
+
+/// match-proto: int security_socket_connect(struct socket *sock, struct sockaddr *address, int addrlen)
+#[kretprobe(function = "security_socket_connect")]
+pub fn kretprobe_security_socket_connect(context: RetProbeContext) -> u32 {
+    security_answers(context.ret());
+    0
+}
+
+/// match-proto: int security_unix_stream_connect(struct sock *sock, struct sock *other, struct sock *newsk)
+#[fexit(function = "security_unix_stream_connect")]
+pub fn fexit_security_unix_stream_connect(context: FExitContext) -> i32 {
+    security_answers(context.arg(3));
+    0
+}
+
+/// match-proto: int security_unix_stream_connect(struct sock *sock, struct sock *other, struct sock *newsk)
+#[kretprobe(function = "security_unix_stream_connect")]
+pub fn kretprobe_security_unix_stream_connect(context: RetProbeContext) -> u32 {
+    security_answers(context.ret());
     0
 }

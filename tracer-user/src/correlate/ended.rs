@@ -129,6 +129,7 @@ impl Ended {
             reached_syn_sent,
             netns,
             intercepted,
+            denied,
         } = what
         else {
             return None;
@@ -146,10 +147,12 @@ impl Ended {
             _ if intercepted => Family::Ipv4,
             _ => family?,
         };
-        if intercepted {
-            let fact = Fact::CallIntercepted;
-            ended.timeline.push(Observed { at, fact });
-        }
+        let intercepted = intercepted.then_some(Fact::CallIntercepted);
+        let denied = denied.map(|errno| Fact::SecurityDenied { errno });
+        let facts = intercepted.into_iter().chain(denied);
+        ended
+            .timeline
+            .extend(facts.map(|fact| Observed { at, fact }));
         ended.attempt.dialled = dialled;
         ended.attempt.local = local;
         ended.attempt.remote = remote;

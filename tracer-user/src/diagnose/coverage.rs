@@ -15,10 +15,12 @@ pub enum Observation {
     SynRetransmission,
     /// Sockets that begin and cease to listen, in any network namespace.
     ListenerChange,
+    /// What the security modules answer to `connect()`.
+    SecurityAnswer,
 }
 
 impl Observation {
-    pub const ALL: [Observation; 7] = [
+    pub const ALL: [Observation; 8] = [
         Observation::ResetReceived,
         Observation::ResetSent,
         Observation::PacketDrop,
@@ -26,6 +28,7 @@ impl Observation {
         Observation::IcmpReceived,
         Observation::SynRetransmission,
         Observation::ListenerChange,
+        Observation::SecurityAnswer,
     ];
 
     /// The name as it stands in [`Coverage::unavailable`].
@@ -38,6 +41,7 @@ impl Observation {
             Observation::IcmpReceived => "icmp-received",
             Observation::SynRetransmission => "syn-retransmission",
             Observation::ListenerChange => "socket-state",
+            Observation::SecurityAnswer => "security-answer",
         }
     }
 
@@ -50,6 +54,7 @@ impl Observation {
             Observation::IcmpReceived => "ICMP errors that arrive",
             Observation::SynRetransmission => "SYNs sent again, and whether they left",
             Observation::ListenerChange => "sockets that begin and cease to listen",
+            Observation::SecurityAnswer => "what security modules answer to connect()",
         }
     }
 }

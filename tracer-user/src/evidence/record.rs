@@ -162,6 +162,7 @@ fn connect_failed(record: &record::ConnectFailed) -> What {
         reached_syn_sent: record.reached_syn_sent != 0,
         netns: (record.netns != 0).then_some(record.netns.into()),
         intercepted: record.unentered != 0,
+        denied: (record.denied != 0).then_some(record.denied as i32),
     }
 }
 

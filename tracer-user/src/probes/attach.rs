@@ -46,7 +46,7 @@ pub enum ProbesError {
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     /// By the name of the observation.
-    attached: HashMap<&'static str, Vec<Attached>>,
+    pub(super) attached: HashMap<&'static str, Vec<Attached>>,
     pub(super) reports: Vec<ProbeReport>,
     pub(super) rules: RuleProbes,
 }

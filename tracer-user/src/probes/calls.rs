@@ -6,7 +6,8 @@ use std::os::fd::RawFd;
 use aya::maps::Array;
 use tracer_common::heard;
 
-use super::{Hook, Probes};
+use super::{Candidate, Hook, OBSERVATIONS, Probes, hook, tracing::Tracing};
+use crate::event::RefusedCandidate;
 
 /// No process has such a descriptor open.
 const NONE: RawFd = -1;
@@ -43,7 +44,57 @@ pub fn of(hook: Hook) -> Option<Call> {
     }
 }
 
+/// Why a function behind a system call does not do.
+const UNREACHED: &str = "nginx is under a seccomp filter, which refuses calls before that function";
+
 impl Probes {
+    /// Watches the system calls themselves where functions behind them are watched: a seccomp
+    /// filter refuses a call before it gets there (`syscall_trace_enter`), and the tracepoint of
+    /// its return alone tells.
+    pub fn watch_for_refused_calls(&mut self) {
+        for (index, observation) in OBSERVATIONS.iter().enumerate() {
+            let used = |candidate: &&Candidate| {
+                let via = self
+                    .reports
+                    .get(index)
+                    .and_then(|report| report.via.as_deref());
+                via == Some(candidate.to_string().as_str())
+            };
+            let Some(behind) = observation.candidates.iter().find(used) else {
+                continue;
+            };
+            if !behind.0.iter().any(|hook| is_behind_a_filtered_call(*hook)) {
+                continue;
+            }
+            // At once, both would tell of one call.
+            self.attached.remove(observation.name);
+            let itself = observation.candidates.iter().find_map(the_call_itself);
+            let attached = match itself {
+                Some((_, hook)) => {
+                    hook::attach(&mut self.ebpf, hook, &mut Tracing::Refused(String::new()))
+                }
+                None => Err("there is no such means".to_owned()),
+            };
+            let Some(report) = self.reports.get_mut(index) else {
+                continue;
+            };
+            report.unavailable.push(RefusedCandidate {
+                candidate: behind.to_string(),
+                reason: UNREACHED.to_owned(),
+            });
+            report.via = match attached {
+                Ok(attached) => {
+                    self.attached.insert(observation.name, vec![attached]);
+                    itself.map(|(candidate, _)| candidate.to_string())
+                }
+                Err(reason) => {
+                    log::warn!("{} is not observed any more: {reason}", observation.name);
+                    None
+                }
+            };
+        }
+    }
+
     /// Makes the call, and sees whether its program met it.
     pub(super) fn hears(&mut self, call: Call) -> Result<(), String> {
         let map = self
@@ -59,6 +110,24 @@ impl Probes {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// A filter on what other processes do does not matter, nor does one on `write()`: nginx would
+/// have no log.
+fn is_behind_a_filtered_call(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::Entry(function) | Hook::Return(function)
+            | Hook::ProbeEntry(function) | Hook::ProbeReturn(function)
+            if matches!(function, "__sys_connect" | "__sys_bind" | "__sys_socket")
+    )
+}
+
+fn the_call_itself(candidate: &Candidate) -> Option<(Candidate, Hook)> {
+    match candidate.0 {
+        [hook @ Hook::Perf { .. }] => Some((*candidate, *hook)),
+        _ => None,
     }
 }
 

@@ -42,6 +42,21 @@ pub const OBSERVATIONS: &[Observation] = &[
         ],
     },
     Observation {
+        name: "security-answer",
+        cost: "whether a security module denied a connect() is inferred from what else is known",
+        essential: false,
+        candidates: &[
+            Candidate(&[
+                Hook::Return("security_socket_connect"),
+                Hook::Return("security_unix_stream_connect"),
+            ]),
+            Candidate(&[
+                Hook::ProbeReturn("security_socket_connect"),
+                Hook::ProbeReturn("security_unix_stream_connect"),
+            ]),
+        ],
+    },
+    Observation {
         name: "socket-return",
         cost: "a worker without free descriptors is not seen",
         essential: false,

@@ -62,6 +62,7 @@ enum FactLikeness {
     Retransmitted(Option<i32>),
     ClientClosed,
     CallIntercepted,
+    SecurityDenied(i32),
     Audited(Module),
     FinReceived,
     PeerEnded(PeerEnded),
@@ -178,6 +179,7 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::Retransmitted { error } => FactLikeness::Retransmitted(*error),
             Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
             Fact::CallIntercepted => FactLikeness::CallIntercepted,
+            Fact::SecurityDenied { errno } => FactLikeness::SecurityDenied(*errno),
             Fact::Audited { denial } => FactLikeness::Audited(denial.module),
             Fact::NeighbourPacketDropped {
                 netns,
