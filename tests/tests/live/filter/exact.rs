@@ -206,6 +206,8 @@ COMMIT
     for (program, address) in [
         ("iptables-nft", "127.0.0.1:28050"),
         ("ip6tables-nft", "[::1]:28050"),
+        ("iptables-legacy", "127.0.0.1:28050"),
+        ("ip6tables-legacy", "[::1]:28050"),
     ] {
         let Some(host) = host_with(&[(program, "iptables")]) else {
             return Ok(());
@@ -219,6 +221,12 @@ COMMIT
         let mut told = Vec::new();
         for _ in 0..3 {
             let failure = scene.fails("app", &case.expected)?;
+            let because = failure.verdict.because.join("\n");
+            ensure!(
+                !scene.tracer.sees_rules()
+                    || because.contains("the kernel evaluated this very rule"),
+                "{program}: {because}"
+            );
             let rule = failure.rule.context("no rule")?;
             told.push((rule.chain, failure.verdict.confidence));
         }
