@@ -82,6 +82,10 @@ pub static HEARD: Array<u32> = Array::with_max_entries(heard::COUNT, 0);
 #[map]
 pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
 
+/// The same of those that met a rule.
+#[map]
+pub static RULE_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
 /// Rules whose memory was told lately, by the address of the expression that decides.
 #[map]
 pub static RULES: LruHashMap<u64, ToldRule> = LruHashMap::with_max_entries(bound::RULES, 0);

@@ -1,13 +1,13 @@
 //! Packets of ARP and of IPv6 neighbour discovery that a packet filter freed: without them no SYN
 //! leaves for its next hop.
 
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::{maps::PerCpuArray, programs::RawTracePointContext};
 use tracer_common::record::{Address, FRAMES, NeighbourDropped, kind};
 
 use crate::{
     emit::{emit, fill, header, lost, now},
     kernel::{inode_of_net, layout, net_of_packet, read},
-    maps::NEIGHBOUR_CREDIT,
+    maps::{Credit, NEIGHBOUR_CREDIT},
     packet::beside,
     reply::stack,
 };
@@ -40,7 +40,7 @@ pub fn dropped(context: &RawTracePointContext, skb: u64) {
     let Some(talk) = talk(skb) else {
         return;
     };
-    if !may_tell() {
+    if !may_tell(&NEIGHBOUR_CREDIT) {
         lost(u32::from(kind::NEIGHBOUR_DROPPED));
         return;
     }
@@ -125,9 +125,10 @@ fn discovery(start: u64) -> Option<Talk> {
     })
 }
 
+/// Whether this processor has told few such packets lately; takes one more as told.
 #[inline(always)]
-fn may_tell() -> bool {
-    let Some(credit) = NEIGHBOUR_CREDIT.get_ptr_mut(0) else {
+pub fn may_tell(told: &PerCpuArray<Credit>) -> bool {
+    let Some(credit) = told.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: the pointer is to this processor's own element of the map.

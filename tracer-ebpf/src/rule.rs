@@ -17,7 +17,7 @@ use tracer_common::{
 use crate::{
     emit::{emit, fill, header, lost, now},
     kernel::{layout, net_of_packet, read},
-    maps::{EVENTS, RULE_LAYOUT, RULES, ToldRule},
+    maps::{EVENTS, RULE_CREDIT, RULE_LAYOUT, RULES, ToldRule},
     neighbour,
     packet::{FLAG_RST, FLAG_SYN, Side, belongs, beside, locate, segment},
 };
@@ -56,8 +56,7 @@ pub fn kprobe_nft_immediate_eval(context: ProbeContext) -> u32 {
     0
 }
 
-/// match-proto: nft_reject_inet_eval(const struct nft_expr *expr, struct nft_regs *regs, const struct nft_pktinfo *pkt)
-/// and likewise for every family that has a `reject` of its own.
+/// match-proto: as above, for each family that has a `reject` of its own.
 #[kprobe]
 pub fn kprobe_nft_reject_inet_eval(context: ProbeContext) -> u32 {
     of_nftables(&context, rule_kind::REJECT)
@@ -102,9 +101,12 @@ fn met(skb: u64, expression: u64, kind: u32) {
     }
 }
 
+/// Of many packets of neighbours some are told, as of those that are dropped (`neighbour`).
 #[inline(never)]
 fn is_subject(skb: u64) -> bool {
-    subject(skb).is_some()
+    subject(skb).is_some_and(|(_, packet)| {
+        packet < packet_kind::NEIGHBOUR_QUESTION || neighbour::may_tell(&RULE_CREDIT)
+    })
 }
 
 /// Tells what lies around the expression, unless that was told lately.
@@ -243,8 +245,7 @@ unsafe fn copy(base: u64, memory: *mut [u8; RULE_BYTES]) {
     }
 }
 
-/// Finds out in which chain the rule is that ends at `end`: the chain stands behind the last of
-/// its rules, which lie one behind the other.
+/// Tells in which chain the rule is that ends at `end`: that stands behind the last of its rules.
 ///
 /// # Safety
 ///

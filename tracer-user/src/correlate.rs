@@ -87,20 +87,13 @@ impl Correlator {
     /// is ignored.
     pub fn observe(&mut self, evidence: Evidence, symbols: &impl Symbols) {
         let Evidence { at, mut what } = evidence;
-        self.rules.tell(at, &mut what);
+        self.rules.observe(at, &mut what);
         match what {
             What::ResetSent { .. }
             | What::Dropped { .. }
             | What::IcmpSent { .. }
             | What::IcmpReceived { .. } => self.floating.add(at, what, symbols),
             What::NeighbourPacketDropped { .. } => self.neighbours.add(at, what, symbols),
-            What::RuleBytes(bytes) => self.rules.learn(*bytes),
-            What::RuleMet {
-                netns,
-                by,
-                packet,
-                place,
-            } => self.rules.add(at, netns, packet, by, place),
             What::Retransmitted { socket, error } => self.retransmitted(at, socket, error),
             What::Audited { pid, denial } => self.audited(at, pid, denial),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),

@@ -33,14 +33,28 @@ struct Met {
 }
 
 impl Rules {
-    pub fn learn(&mut self, bytes: RuleBytes) {
+    /// Keeps what tells of rules; the end of a packet is told which one stopped it.
+    pub fn observe(&mut self, at: KernelTime, what: &mut What) {
+        match what {
+            What::RuleBytes(bytes) => self.learn(bytes.as_ref().clone()),
+            What::RuleMet {
+                netns,
+                by,
+                packet,
+                place,
+            } => self.add(at, *netns, *packet, *by, *place),
+            _ => self.tell(at, what),
+        }
+    }
+
+    fn learn(&mut self, bytes: RuleBytes) {
         if self.places.len() >= KEPT {
             self.places.clear();
         }
         self.places.insert(bytes.memory.place, bytes);
     }
 
-    pub fn add(&mut self, at: KernelTime, netns: Netns, packet: Packet, by: RuleEnd, place: u64) {
+    fn add(&mut self, at: KernelTime, netns: Netns, packet: Packet, by: RuleEnd, place: u64) {
         let Some(bytes) = self.places.get(&place) else {
             return;
         };
@@ -56,7 +70,7 @@ impl Rules {
     }
 
     /// Tells which rule stopped the packet, where `what` is its end.
-    pub fn tell(&self, at: KernelTime, what: &mut What) {
+    fn tell(&self, at: KernelTime, what: &mut What) {
         let (netns, packet, circumstances) = match what {
             What::Dropped {
                 netns,

@@ -36,6 +36,7 @@ use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
 
+pub use hooked::families;
 pub use marks::sets_marks;
 
 use account::Question;
@@ -65,20 +66,6 @@ pub fn evaluate<'r>(
 ) -> Trial<'r> {
     let families = families(packet, hook, false);
     Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, families)
-}
-
-/// The families whose chains a packet meets at the hook; a bridge's own where it is `bridged`.
-pub fn families(packet: &Packet, hook: Hook, bridged: bool) -> &'static [Family] {
-    match hook {
-        _ if bridged => &[Family::Bridge],
-        // Ingress chains of the family `inet` let pass what is not IP (`nft_do_chain_inet_ingress`).
-        Hook::Ingress | Hook::Egress if packet.kind.is_arp() => &[Family::Netdev],
-        _ if packet.kind.is_arp() => &[Family::Arp],
-        Hook::Ingress => &[Family::Netdev, Family::Inet],
-        Hook::Egress => &[Family::Netdev],
-        _ if packet.to.is_ipv4() => &[Family::Ip, Family::Inet],
-        _ => &[Family::Ip6, Family::Inet],
-    }
 }
 
 /// The same for a frame that a bridge forwards, receives or sends: the chains of the family

@@ -51,9 +51,6 @@ impl RuleWatch {
                     self.dropped = Some(at);
                 }
             }
-            What::NeighbourPacketDropped { circumstances, .. } => {
-                circumstances.rules_watched = probes.saw_drops_at(at);
-            }
             _ => {}
         }
     }
