@@ -199,13 +199,10 @@ mod tests {
         let base = 0xffff_8880_0000_0000 + place.target_data as u64;
         let mut bytes = vec![0xaa; around];
         let mut table = image.bytes.clone();
-        for at in 0..table.len() {
-            if !image
-                .steady
-                .iter()
-                .any(|(from, to)| (*from..*to).contains(&at))
-            {
-                table[at] = 0x5a;
+        for (at, byte) in table.iter_mut().enumerate() {
+            let mut steady = image.steady.iter();
+            if !steady.any(|(from, to)| (*from..*to).contains(&at)) {
+                *byte = 0x5a;
             }
         }
         bytes.extend(table);
