@@ -65,7 +65,6 @@ pub enum Apart {
     ByPlace,
     /// Its chain or table: another has the same handle.
     ByOwner,
-    ByNothing,
 }
 
 /// How the event tells a rule from the others of its chain.

@@ -1,5 +1,4 @@
-//! The rule that decided to stop a packet: where it lies in the kernel's memory, and what is
-//! written around it.
+//! The rule that decided to stop a packet: where it lies in memory, and what lies around it.
 
 use aya_ebpf::{
     helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_probe_read_kernel},

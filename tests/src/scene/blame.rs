@@ -72,7 +72,6 @@ impl Scene {
         let told_by_kernel = match culprit.apart {
             Apart::ByPlace => true,
             Apart::ByOwner => host::rules_lead_to_their_chain(),
-            Apart::ByNothing => false,
         };
         match self.tracer.sees_rules() && told_by_kernel {
             true => 0,
