@@ -74,8 +74,8 @@ struct Question<'p> {
     bridged: bool,
     /// The rule that the kernel was seen to evaluate for it.
     rule: Option<&'p RuleMet>,
-    /// Such a rule of nftables that drops would have been seen.
-    rules_watched: bool,
+    /// It met no rule of nftables that drops: one would have been seen.
+    met_none: bool,
 }
 
 impl Filters {
@@ -128,10 +128,7 @@ impl Filters {
                 generation: incident.circumstances.and_then(|seen| seen.generation),
                 bridged: incident.is_bridged(),
                 rule: incident.circumstances.and_then(|seen| seen.rule.as_ref()),
-                rules_watched: self.nothing_lost
-                    && incident
-                        .circumstances
-                        .is_some_and(|seen| seen.rules_watched),
+                met_none: self.nothing_lost && incident.met_none(),
             };
             told.extend(self.ask(host, &question));
         }

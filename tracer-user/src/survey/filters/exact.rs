@@ -28,7 +28,7 @@ pub fn narrowed<'r>(
     match question.rule {
         _ if question.purpose != Purpose::Stopped => evaluated(ends),
         Some(rule) => by_rule(candidates(ruleset, question, rule, images), ends),
-        None if question.rules_watched => by_silence(ends),
+        None if question.met_none => by_silence(ends),
         None => evaluated(ends),
     }
 }

@@ -55,7 +55,7 @@ pub fn of(
             generation: None,
             bridged: false,
             rule: None,
-            rules_watched: false,
+            met_none: false,
         };
         filters
             .ask(host, &question)

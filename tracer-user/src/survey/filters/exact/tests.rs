@@ -103,7 +103,7 @@ fn left(
     ruleset: &Ruleset,
     known: &[Option<u64>],
     rule: Option<&RuleMet>,
-    rules_watched: bool,
+    met_none: bool,
 ) -> (Vec<Option<u64>>, KnownBy, bool) {
     let packets = vec![vec![packet()]];
     let question = Question {
@@ -118,7 +118,7 @@ fn left(
         generation: None,
         bridged: false,
         rule,
-        rules_watched,
+        met_none,
     };
     let narrowed = narrowed(ruleset, &question, Vec::new, ends(ruleset, known));
     let handles = narrowed.ends.iter();
