@@ -124,6 +124,14 @@ pub fn worker_user() -> Result<User> {
     User::from_uid(Uid::from_raw(65534))?.context("neither www-data nor nobody is a user here")
 }
 
+/// Whether this kernel keeps the chain of its rules beside them (`struct nft_rule_dp_last`), as its
+/// types tell.
+pub fn rules_lead_to_their_chain() -> bool {
+    let types = fs::read("/sys/kernel/btf/nf_tables").unwrap_or_default();
+    let mut names = types.split(|byte| *byte == 0);
+    names.any(|name| name == b"nft_rule_dp_last")
+}
+
 /// Names of the BPF programs that are loaded, as `bpftool` lists them.
 ///
 /// # Errors

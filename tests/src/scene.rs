@@ -237,5 +237,11 @@ pub fn ended_well(finished: &Finished) -> Result<End> {
     let end = finished.end.clone().context("no end event")?;
     ensure!(end.losses.is_empty(), "lost: {:?}", end.losses);
     ensure!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    // The kernel and the evaluation of the rules agree on every rule.
+    ensure!(
+        !finished.stderr.contains("the kernel evaluated the rule "),
+        "{}",
+        finished.stderr
+    );
     Ok(end)
 }

@@ -123,6 +123,8 @@ pub mod bound {
     pub const OUTCOMES: u32 = 1_024;
     /// Pieces of the code that runs the rules of hooks.
     pub const HOOK_CODE: u32 = 4;
+    /// Rules whose memory was told lately; the least recently used goes first.
+    pub const RULES: u32 = 1_024;
     /// Bytes of the ring buffer.
     pub const RING: u32 = 2 * 1024 * 1024;
 }

@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     Code, bound, heard, interest,
+    layout::RuleLayout,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
     stand_in,
 };
@@ -105,6 +106,27 @@ pub struct Shift {
     pub at_work: u32,
     /// The thread that it was last run for, plus 1; 0 once the stand-in was run behind it.
     pub done_for: u32,
+}
+
+/// The same of those that met a rule.
+#[map]
+pub static RULE_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Rules whose memory was told lately, by the address of the expression that decides.
+#[map]
+pub static RULES: LruHashMap<u64, ToldRule> = LruHashMap::with_max_entries(bound::RULES, 0);
+
+/// Where the fields of nftables' structures lie; user space sets it once its module is there.
+#[map]
+pub static RULE_LAYOUT: Array<RuleLayout> = Array::with_max_entries(1, 0);
+
+/// When a rule's memory was told, and of which generation of the rules.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ToldRule {
+    pub at: u64,
+    pub generation: u32,
+    pub reserved: u32,
 }
 
 /// What was told since a moment.

@@ -7,9 +7,10 @@
 
 mod elf;
 mod format;
+mod module;
 mod source;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use format::{MAGIC, hash, kind, kind_of, u16_at, u32_at};
 pub use source::{BtfError, Kinship, Source};
@@ -59,6 +60,17 @@ pub struct Argument {
 }
 
 impl Btf {
+    /// These types, where they are the running kernel's, with those of a module; `None` where the
+    /// module is not loaded, or the kernel tells no types of modules.
+    pub fn with_module(&self, name: &str) -> Option<Self> {
+        if !self.is_the_kernels_own() {
+            return None;
+        }
+        let module = std::fs::read(Path::new("/sys/kernel/btf").join(name)).ok()?;
+        let joined = module::joined(&self.bytes, &module)?;
+        Self::parse(joined, self.source.clone())
+    }
+
     /// Indexes raw BTF that came from there; `None` where the bytes are none.
     pub fn parse(bytes: Vec<u8>, source: Source) -> Option<Self> {
         if u16_at(&bytes, 0)? != MAGIC {

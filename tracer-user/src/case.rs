@@ -12,15 +12,17 @@ mod packet_filter;
 mod policy;
 mod programs;
 mod queues;
+mod rule_met;
 mod unix;
 
 pub use connection::{Connection, Earlier, Met, Peer, PeerEnd, PeerEnded, Phase, Undialled};
 pub use packet_filter::{
-    Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
+    Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, KnownBy, Purpose,
 };
 pub use policy::{Denial, Module, Policies};
 pub use programs::{AttachedProgram, ProgramPlace};
 pub use queues::Waiting;
+pub use rule_met::{Memory, RuleEnd, RuleMet, RuleOwner};
 pub use unix::{
     Access, Credentials, EndedUnixListener, FileKind, Mapped, Refusal, RefusedBy, Relation,
     SocketKind, Step, UnixCandidate, UnixFacts, UnixSocket, Walk, WalkEnd,

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use tracer_common::record::{CALLERS, FRAMES, Outcome};
 
 use crate::case::{
-    Circumstances, Connection, Denial, Endpoint, Family, Icmp, KernelTime, Netns, PeerEnded,
-    Segment,
+    Circumstances, Connection, Denial, Endpoint, Family, Icmp, KernelTime, Memory, Netns,
+    PeerEnded, RuleEnd, RuleOwner, Segment,
 };
 
 /// A fact and the kernel time at which it was met.
@@ -105,6 +105,16 @@ pub enum What {
         /// Without the functions on the stack.
         circumstances: Circumstances,
     },
+    /// A rule decided to stop a packet, which the kernel is about to do.
+    RuleMet {
+        netns: Netns,
+        by: RuleEnd,
+        packet: Packet,
+        /// Where the expression that decided lies.
+        place: u64,
+    },
+    /// What lies around such an expression; it comes before the first packet that meets it.
+    RuleBytes(Box<RuleBytes>),
     /// A packet filter freed a packet of ARP or neighbour discovery.
     NeighbourPacketDropped {
         netns: Netns,
@@ -185,6 +195,27 @@ pub enum What {
         thread: Thread,
         text: String,
     },
+}
+
+/// A packet that is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packet {
+    Segment(Segment),
+    /// Of ARP or neighbour discovery.
+    Neighbour {
+        wanted: IpAddr,
+        asker: Option<IpAddr>,
+        answer: bool,
+    },
+}
+
+/// The memory around a rule's last expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleBytes {
+    pub memory: Memory,
+    /// Bytes of the expression by the kernel's account, 0 for a target's data.
+    pub size: u64,
+    pub owner: Option<RuleOwner>,
 }
 
 /// A connection that stood, as a worker closed it.

@@ -8,6 +8,7 @@ mod misses;
 mod names;
 mod observations;
 mod perf_event;
+mod rules;
 mod stand_ins;
 mod tracing;
 mod trial;

@@ -11,6 +11,7 @@ mod icmp;
 mod losses;
 mod recording;
 mod ring;
+mod rules;
 pub mod session;
 mod symbols;
 mod tallies;
@@ -49,6 +50,7 @@ use icmp::IcmpSockets;
 use losses::{Counts, Losses};
 use recording::Recording;
 use ring::Ring;
+use rules::RuleWatch;
 use symbols::KernelSymbols;
 use tallies::Tallies;
 
@@ -99,6 +101,7 @@ struct Trace {
     surveyor: Surveyor,
     followers: Followers,
     glances: Glances,
+    rules: RuleWatch,
     tallies: Tallies,
     /// When the kernel's counts are read next.
     next_count: Option<Instant>,
@@ -166,6 +169,7 @@ impl Trace {
             correlator: Correlator::default(),
             followers: Followers::default(),
             glances: Glances::default(),
+            rules: RuleWatch::default(),
             tallies: Tallies::default(),
             next_count: None,
             coalescer: Coalescer::new(settings.coalesce),
@@ -206,7 +210,10 @@ impl Trace {
                 evidence = self.audit.received() => self.note(evidence),
                 Some(answer) = self.surveyor.answer() => self.answered(answer)?,
                 () = until(wake) => {}
-                _ = count_losses.tick() => self.count_losses()?,
+                _ = count_losses.tick() => {
+                    self.rules.rest(clock::monotonic(), &self.probes);
+                    self.count_losses()?;
+                }
                 _ = look_around.tick() => { self.surveyor.ask(Task::LookAround); }
             }
             self.advance();
@@ -221,7 +228,8 @@ impl Trace {
         }
     }
 
-    fn note(&mut self, evidence: Evidence) {
+    fn note(&mut self, mut evidence: Evidence) {
+        self.rules.note(&mut evidence, &self.probes, &self.symbols);
         match &evidence.what {
             What::Connected { .. } => {
                 self.connected(&evidence);

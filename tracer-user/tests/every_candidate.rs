@@ -45,6 +45,9 @@ fn every_candidate_attaches_wherever_the_kernel_has_its_place() {
 /// verifier, which has more to say, was not asked.
 const FORBIDDEN: &str = "Operation not permitted (os error 1)";
 
+/// What the kernel says of a function that it does not have.
+const ABSENT: &str = "No such file or directory";
+
 /// A means that is refused must be one that this kernel does not have, or forbids.
 fn as_expected(btf: &Btf, trial: &Trial) -> bool {
     let hooks = trial.candidate.0;
@@ -53,7 +56,12 @@ fn as_expected(btf: &Btf, trial: &Trial) -> bool {
         && hooks
             .iter()
             .any(|hook| matches!(hook, Hook::Entry(_) | Hook::Return(_)));
-    trial.refused.is_some() == (lacking || forbidden)
+    // A function is looked for once the program has passed the verifier.
+    let unfit = trial.refused.as_deref().is_some_and(|reason| {
+        let probes = hooks.iter().all(|hook| matches!(hook, Hook::ProbeEntry(_)));
+        probes && !reason.contains(ABSENT)
+    });
+    trial.refused.is_some() == (lacking || forbidden) && !unfit
 }
 
 fn lacks(btf: &Btf, hook: Hook) -> bool {

@@ -1,5 +1,7 @@
 //! From records of the kernel's side to facts.
 
+mod rule;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tracer_common::{
@@ -112,6 +114,8 @@ impl Evidence {
                 What::UpstreamClosed(Box::new(upstream_closed(record)?))
             }
             Record::PeerEnded(record) => peer_ended(record, names)?,
+            Record::RuleMet(record) => rule::met(record)?,
+            Record::RuleBytes(head, memory) => What::RuleBytes(Box::new(rule::bytes(head, memory))),
             Record::LogLine(head, text) => What::LogLine {
                 thread: thread(&head.task),
                 text: String::from_utf8_lossy(text).trim_end().to_owned(),
@@ -326,6 +330,8 @@ fn circumstances(ttl: u8, device: u32, beside: &Beside) -> Circumstances {
         output: beside.output,
         generation: (beside.generation != NONE).then_some(beside.generation),
         functions: Vec::new(),
+        rule: None,
+        rules_watched: false,
     }
 }
 

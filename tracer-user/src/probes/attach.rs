@@ -14,6 +14,7 @@ use super::{
     hook::{self, Attached},
     layout,
     observations::{Weakness, weakness_of},
+    rules::{self, RuleProbes},
     tracing::Tracing,
 };
 use crate::{
@@ -52,6 +53,7 @@ pub struct Probes {
     preemptible: bool,
     /// Of the means in use, by the name of the observation.
     weaknesses: Vec<(&'static str, Weakness)>,
+    pub(super) rules: RuleProbes,
 }
 
 impl Probes {
@@ -71,6 +73,7 @@ impl Probes {
             preemptible: layout.preemptible == 1,
             reports: Vec::new(),
             weaknesses: Vec::new(),
+            rules: RuleProbes::default(),
         })
     }
 
@@ -80,6 +83,7 @@ impl Probes {
         for observation in OBSERVATIONS {
             self.attach_one(observation, btf, &mut tracing)?;
         }
+        self.watch_rules(btf);
         Ok(())
     }
 
@@ -149,7 +153,9 @@ impl Probes {
             via: None,
             unavailable: Vec::new(),
         };
-        for candidate in observation.candidates {
+        // Those of rules are attached each at its time.
+        let at_once = observation.candidates.iter();
+        for candidate in at_once.filter(|_| observation.name != rules::OBSERVATION) {
             match self.fitting(*candidate, btf, tracing) {
                 Ok(attached) => {
                     self.attached.insert(observation.name, attached);

@@ -1,6 +1,6 @@
 //! Finds the running kernel's fields for the programs.
 
-use tracer_common::layout::{Layout, NONE};
+use tracer_common::layout::{Layout, NONE, RuleLayout};
 
 use super::Wishes;
 use crate::btf::Btf;
@@ -88,6 +88,24 @@ pub fn has_argument(btf: &Btf, tracepoint: &str, type_name: &str) -> bool {
 /// have the variable for tracepoints in idle tasks.
 pub fn tracepoints_preempt(btf: &Btf) -> bool {
     btf.has_variable("tracepoint_srcu_srcu_data") && btf.has_structure("srcu_ctr")
+}
+
+/// The same of the structures of nftables; `None` where its module is not loaded, or rules do not
+/// lead to their chain.
+pub fn of_rules(kernel: &Btf) -> Option<RuleLayout> {
+    let btf = kernel.with_module("nf_tables")?;
+    let at = |structure, name| btf.field(structure, name).map(|field| field.offset());
+    let family = btf.field("nft_table", "family")?;
+    let word = family.bit_offset / 32 * 32;
+    Some(RuleLayout {
+        known: 1,
+        last_chain: at("nft_rule_dp_last", "chain")?,
+        chain_name: at("nft_chain", "name")?,
+        chain_table: at("nft_chain", "table")?,
+        table_name: at("nft_table", "name")?,
+        table_family: word / 8,
+        table_family_shift: family.bit_offset - word,
+    })
 }
 
 /// The position of the tracepoint's argument of that type.

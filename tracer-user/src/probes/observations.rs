@@ -254,4 +254,15 @@ pub const OBSERVATIONS: &[Observation] = &[
         essential: false,
         candidates: &[Candidate(&[Hook::Raw("mark_victim")])],
     },
+    Observation {
+        name: super::rules::OBSERVATION,
+        cost: "which of several firewall rules that fit stopped a packet is inferred",
+        essential: false,
+        // All of them are needed, each at its time: see `rules`.
+        candidates: &[
+            Candidate(&[Hook::ProbeEntry("nft_immediate_eval")]),
+            Candidate(&[Hook::ProbeEntry("nft_reject_inet_eval")]),
+            Candidate(&[Hook::ProbeEntry("reject_tg")]),
+        ],
+    },
 ];

@@ -6,6 +6,7 @@ use aya::{
 };
 use tracer_common::{
     Code, bound, interest,
+    layout::RuleLayout,
     record::{Address, Destination, Outcome, Tally},
     role,
 };
@@ -28,10 +29,12 @@ unsafe impl Pod for Key<Outcome> {}
 /// A value of a map: a structure of the wire.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Value<T>(T);
+pub(super) struct Value<T>(pub T);
 
 // SAFETY: a `Tally` is plain integers without padding.
 unsafe impl Pod for Value<Tally> {}
+// SAFETY: a `RuleLayout` is plain integers without padding.
+unsafe impl Pod for Value<RuleLayout> {}
 
 // SAFETY: a `Code` is plain integers without padding.
 unsafe impl Pod for Value<Code> {}
