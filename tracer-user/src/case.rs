@@ -268,6 +268,9 @@ pub struct HostFacts {
     pub ended: Vec<EndedListener>,
     /// TCP sockets bound to the dialled port that do not listen.
     pub bound: Vec<BoundSocket>,
+    /// Whether nothing on this host lists such sockets, so that `bound` being empty says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound_unlisted: bool,
     /// Whether a UDP socket is bound to the dialled port where the SYN arrived.
     pub udp_on_port: bool,
     /// The kernel's answer to "how do I reach this address", asked as that worker.

@@ -74,6 +74,9 @@ pub(super) fn silence_proves(coverage: &Coverage, observations: &[Observation]) 
             .any(|observation| is_unavailable(coverage, *observation))
 }
 
+const NOBODY_KNOWN_BOUND: &str = "whether a process has bound the port without calling listen(): \
+     this kernel does not list such sockets";
+
 /// Takes certainty from a finding that argues with what could not be observed, and says so.
 pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
     let coverage = &case.coverage;
@@ -83,6 +86,10 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
         finding
             .missing
             .extend(unread.map(|what| format!("unread: {what}")));
+    }
+    if finding.relies_on_nobody_bound && case.host.bound_unlisted {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        finding.missing.push(NOBODY_KNOWN_BOUND.to_owned());
     }
     for observation in finding.relies_on.clone() {
         if is_unavailable(coverage, observation) {
@@ -107,6 +114,7 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::Ending;
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
     use crate::verdict::{Code, Confidence};
@@ -123,6 +131,31 @@ mod tests {
                 .iter()
                 .any(|words| words.contains("permission denied"))
         );
+    }
+
+    #[test]
+    fn unlisted_bound_sockets_take_certainty_from_those_that_need_nobody_bound_alone() {
+        let mut closed = refused("127.0.0.1:9101", OWN);
+        let sure = diagnose(&closed).verdict;
+        closed.host.bound_unlisted = true;
+        let verdict = diagnose(&closed).verdict;
+        assert_eq!(
+            (sure.code, sure.confidence),
+            (Code::NoListener, Confidence::Certain)
+        );
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NoListener, Confidence::Probable)
+        );
+        assert!(verdict.missing.iter().any(|m| m == NOBODY_KNOWN_BOUND));
+
+        let ending = Ending::BindFailed {
+            errno: libc::EADDRINUSE,
+        };
+        let mut other = case("127.0.0.1:9101", ending);
+        let sure = diagnose(&other);
+        other.host.bound_unlisted = true;
+        assert_eq!(diagnose(&other), sure);
     }
 
     #[test]
