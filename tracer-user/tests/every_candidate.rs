@@ -52,7 +52,7 @@ fn as_expected(btf: &Btf, trial: &Trial) -> bool {
     let forbidden = trial.refused.as_deref() == Some(FORBIDDEN)
         && hooks
             .iter()
-            .any(|hook| matches!(hook, Hook::Entry(_) | Hook::Return(_)));
+            .any(|hook| matches!(hook, Hook::Entry(_) | Hook::Return(_) | Hook::Iterator(_)));
     trial.refused.is_some() == (lacking || forbidden)
 }
 
@@ -65,6 +65,7 @@ fn lacks(btf: &Btf, hook: Hook) -> bool {
         // System calls have theirs on every kernel that a distribution builds.
         Hook::Perf { .. } => false,
         Hook::Entry(function) | Hook::Return(function) => btf.function(function).is_none(),
+        Hook::Iterator(target) => btf.function(&format!("bpf_iter_{target}")).is_none(),
         Hook::ProbeEntry(function) | Hook::ProbeReturn(function) => {
             !Path::new("/sys/bus/event_source/devices/kprobe").exists() || !has(function)
         }

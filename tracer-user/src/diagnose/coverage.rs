@@ -75,7 +75,7 @@ pub(super) fn silence_proves(coverage: &Coverage, observations: &[Observation]) 
 }
 
 const NOBODY_KNOWN_BOUND: &str = "whether a process has bound the port without calling listen(): \
-     this kernel does not list such sockets";
+     such sockets could not be listed";
 
 /// Takes certainty from a finding that argues with what could not be observed, and says so.
 pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {

@@ -13,7 +13,7 @@ use tracer_common::record::kind;
 use zerocopy::IntoBytes;
 
 use super::{
-    Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
+    BOUND_SOCKETS, Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
     hook::{self, Attached},
     layout,
     tracing::Tracing,
@@ -72,6 +72,10 @@ impl Probes {
         let mut tracing = Tracing::Unread(btf);
         for observation in OBSERVATIONS {
             self.attach_one(observation, btf, &mut tracing)?;
+        }
+        for candidate in BOUND_SOCKETS.candidates {
+            // That it was loaded is all: it is attached for each look.
+            let _ = self.try_candidate(*candidate, btf, &mut tracing);
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Every means tried, and not only the first that works.
 
-use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, tracing::Tracing};
+use super::{
+    BOUND_SOCKETS, Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes,
+    tracing::Tracing,
+};
 use crate::btf::Btf;
 
 /// What became of one means of an observation on this kernel.
@@ -21,7 +24,8 @@ impl Probes {
     pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
         let mut probes = Self::load(btf, wishes)?;
         let mut tracing = Tracing::Unread(btf);
-        let candidates = OBSERVATIONS.iter().flat_map(|observation| {
+        let observations = OBSERVATIONS.iter().chain([&BOUND_SOCKETS]);
+        let candidates = observations.flat_map(|observation| {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });
