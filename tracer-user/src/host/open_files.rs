@@ -28,7 +28,7 @@ pub struct OpenFiles {
 }
 
 /// Sockets that were found, and whether all files were looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     pub sockets: Vec<BoundSocket>,
     pub complete: bool,
