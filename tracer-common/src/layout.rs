@@ -42,6 +42,8 @@ layout! {
     sock_err,
     /// `sk_protocol` is 16 bits wide since 5.6; a bit field before.
     sock_protocol,
+    /// `inet_num`: the port in host order, 0 once it was given back.
+    sock_num,
     sock_socket,
     sock_shutdown,
     inet_sport,
@@ -78,6 +80,8 @@ layout! {
     files_fdt,
     fdtable_fd,
     file_private_data,
+    file_inode,
+    inode_mode,
     netdev_net,
     netdev_ifindex,
     task_tgid,

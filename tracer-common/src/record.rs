@@ -519,6 +519,15 @@ wire! {
         pub reason: u32,
     }
 
+    /// A file of a process that is a TCP socket, bound and neither listening nor connected. It
+    /// comes by an iterator and not through the ring buffer.
+    pub struct BoundSocket {
+        pub inode: u64,
+        pub address: Address,
+        pub tgid: u32,
+        pub netns: u32,
+    }
+
     /// How many attempts had one outcome.
     pub struct Tally {
         /// When the present window began.
@@ -596,6 +605,7 @@ const _: () = {
     assert!(size_of::<ConnectFailed>() == 256);
     assert!(size_of::<AttemptEnded>() == 232);
     assert!(size_of::<Outcome>() == 56);
+    assert!(size_of::<BoundSocket>() == 40);
     assert!(size_of::<Tally>() == 24);
     assert!(size_of::<Connected>() == 136);
     assert!(size_of::<ResetSent>() == 88);

@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod bound;
 mod calls;
 mod connection;
 mod emit;

@@ -270,7 +270,7 @@ pub struct HostFacts {
     pub ended: Vec<EndedListener>,
     /// TCP sockets bound to the dialled port that do not listen.
     pub bound: Vec<BoundSocket>,
-    /// This kernel lists no socket that is bound and does not listen (`TCPF_BOUND_INACTIVE`).
+    /// Whether nothing on this host lists such sockets, so that `bound` being empty says nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bound_unlisted: bool,
     /// Whether a UDP socket is bound to the dialled port where the SYN arrived.

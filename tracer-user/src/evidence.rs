@@ -2,6 +2,8 @@
 
 mod record;
 
+pub use record::socket_address;
+
 use std::net::{IpAddr, SocketAddr};
 
 use tracer_common::record::{CALLERS, FRAMES, Outcome};

@@ -20,6 +20,7 @@ pub mod listeners;
 pub mod neighbours;
 pub mod netlink;
 pub mod netns;
+pub mod open_files;
 pub mod owners;
 pub mod packet_filter;
 pub mod peers;

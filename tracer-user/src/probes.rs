@@ -7,6 +7,7 @@ mod layout;
 mod misses;
 mod names;
 mod observations;
+mod open_files;
 mod perf_event;
 mod rules;
 mod stand_ins;
@@ -18,6 +19,7 @@ pub use attach::{Probes, ProbesError};
 pub use misses::Missed;
 pub use names::Names;
 pub use observations::OBSERVATIONS;
+pub use open_files::BOUND_SOCKETS;
 pub use trial::Trial;
 
 /// What the caller wants of the programs.
@@ -70,6 +72,8 @@ pub enum Hook {
     /// Its return, by kretprobe. The kernel follows a bounded number of calls at a time: none
     /// that may last is to be watched so.
     ProbeReturn(&'static str),
+    /// An iterator over what the kernel has of that kind: it runs when it is read.
+    Iterator(&'static str),
 }
 
 impl Hook {
@@ -86,6 +90,7 @@ impl Hook {
             Hook::Return(function) => of("fexit", function),
             Hook::ProbeEntry(function) => of("kprobe", function),
             Hook::ProbeReturn(function) => of("kretprobe", function),
+            Hook::Iterator(target) => of("iter", target),
         }
     }
 }
@@ -101,6 +106,7 @@ impl std::fmt::Display for Hook {
             Hook::Return(function) => write!(formatter, "fexit:{function}"),
             Hook::ProbeEntry(function) => write!(formatter, "kprobe:{function}"),
             Hook::ProbeReturn(function) => write!(formatter, "kretprobe:{function}"),
+            Hook::Iterator(target) => write!(formatter, "iter:{target}"),
         }
     }
 }

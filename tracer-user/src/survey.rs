@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use aya::programs::Iter;
 use tokio::sync::mpsc::Sender;
 
 use tracer_common::record::Outcome;
@@ -33,6 +34,7 @@ use crate::{
         facts::Host,
         iptables,
         netns::Namespace,
+        open_files::OpenFiles,
         table::{BeganListening, EndedListening},
     },
     verdict::Diagnosis,
@@ -124,6 +126,11 @@ impl Survey {
         };
         survey.watch_unix();
         Ok(survey)
+    }
+
+    /// Looks at open files by this program from now on, where the kernel lists too little.
+    pub fn look_at_files_by(&mut self, program: Option<Iter>) {
+        self.host.open_files = program.map(OpenFiles::new);
     }
 
     /// The processes of nginx that are to be observed.

@@ -143,6 +143,7 @@ impl Trace {
         }
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
+        survey.look_at_files_by(probes.open_files());
         follow(&mut probes, &survey.observed())?;
         // Whatever forked between the look and this is found by looking once more.
         if survey.look_again() {

@@ -55,7 +55,7 @@ fn as_expected(btf: &Btf, trial: &Trial) -> bool {
     let forbidden = trial.refused.as_deref() == Some(FORBIDDEN)
         && hooks
             .iter()
-            .any(|hook| matches!(hook, Hook::Entry(_) | Hook::Return(_)));
+            .any(|hook| matches!(hook, Hook::Entry(_) | Hook::Return(_) | Hook::Iterator(_)));
     // A function is looked for once the program has passed the verifier.
     let unfit = trial.refused.as_deref().is_some_and(|reason| {
         let probes = hooks.iter().all(|hook| matches!(hook, Hook::ProbeEntry(_)));
@@ -73,6 +73,7 @@ fn lacks(btf: &Btf, hook: Hook) -> bool {
         // System calls have theirs on every kernel that a distribution builds.
         Hook::Perf { .. } => false,
         Hook::Entry(function) | Hook::Return(function) => btf.function(function).is_none(),
+        Hook::Iterator(target) => btf.function(&format!("bpf_iter_{target}")).is_none(),
         Hook::ProbeEntry(function) | Hook::ProbeReturn(function) => {
             !Path::new("/sys/bus/event_source/devices/kprobe").exists() || !has(function)
         }

@@ -53,6 +53,21 @@ proptest! {
     }
 
     #[test]
+    fn unlisted_bound_sockets_touch_only_verdicts_that_need_nobody_bound(mut case in any_case()) {
+        case.host.bound_unlisted = false;
+        let listed = diagnose(&case);
+        case.host.bound_unlisted = true;
+        let unlisted = diagnose(&case);
+        prop_assert_eq!(listed.verdict.code, unlisted.verdict.code);
+        let doubted = matches!(
+            listed.verdict.code,
+            Code::NoListener | Code::WrongPort | Code::WrongAddress | Code::OtherNetns
+        );
+        prop_assert!(!doubted || unlisted.verdict.confidence < Confidence::Certain);
+        prop_assert!(doubted || unlisted == listed);
+    }
+
+    #[test]
     fn a_wrong_port_is_never_certain(case in any_case()) {
         let verdict = diagnose(&case).verdict;
         prop_assert!(verdict.code != Code::WrongPort || verdict.confidence < Confidence::Certain);

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Coverage};
 use crate::diagnose::finding::Finding;
-use crate::verdict::{Code, Confidence};
+use crate::verdict::Confidence;
 
 /// The observations that diagnosis argues with, by the names in [`Coverage::unavailable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +92,9 @@ pub(super) fn silence_proves(coverage: &Coverage, observations: &[Observation]) 
             .any(|observation| is_unavailable(coverage, *observation))
 }
 
+const NOBODY_KNOWN_BOUND: &str = "whether a process has bound the port without calling listen(): \
+     such sockets could not be listed";
+
 /// Takes certainty from a finding that argues with what could not be observed, and says so.
 pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
     let coverage = &case.coverage;
@@ -102,15 +105,9 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
             .missing
             .extend(unread.map(|what| format!("unread: {what}")));
     }
-    let refused_by_none = matches!(
-        finding.code,
-        Code::NoListener | Code::WrongPort | Code::WrongAddress | Code::OtherNetns
-    );
-    if case.host.bound_unlisted && refused_by_none {
+    if finding.relies_on_nobody_bound && case.host.bound_unlisted {
         finding.confidence = finding.confidence.min(Confidence::Probable);
-        finding.missing.push(
-            "sockets that are bound and do not listen: this kernel lists none of them".to_owned(),
-        );
+        finding.missing.push(NOBODY_KNOWN_BOUND.to_owned());
     }
     for observation in finding.relies_on.clone() {
         if is_unavailable(coverage, observation) {
@@ -135,8 +132,10 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::Ending;
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
+    use crate::verdict::Code;
 
     #[test]
     fn what_could_not_be_read_takes_certainty_and_is_named() {
@@ -153,22 +152,28 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_lists_no_bound_sockets_leaves_only_the_closed_port_less_certain() {
-        let mut case = refused("127.0.0.1:9101", OWN);
-        case.host.bound_unlisted = true;
-        let verdict = diagnose(&case).verdict;
+    fn unlisted_bound_sockets_take_certainty_from_those_that_need_nobody_bound_alone() {
+        let mut closed = refused("127.0.0.1:9101", OWN);
+        let sure = diagnose(&closed).verdict;
+        closed.host.bound_unlisted = true;
+        let verdict = diagnose(&closed).verdict;
+        assert_eq!(
+            (sure.code, sure.confidence),
+            (Code::NoListener, Confidence::Certain)
+        );
         assert_eq!(
             (verdict.code, verdict.confidence),
             (Code::NoListener, Confidence::Probable)
         );
-        assert!(verdict.missing.iter().any(|words| words.contains("bound")));
-        let mut dropped = silent("10.99.1.2:9101", 2000);
-        dropped.host.bound_unlisted = true;
-        dropped.timeline = vec![observed(
-            20_000,
-            drop_of("10.99.1.2:9101", OTHER, "TC_INGRESS", None),
-        )];
-        assert_eq!(diagnose(&dropped).verdict.confidence, Confidence::Certain);
+        assert!(verdict.missing.iter().any(|m| m == NOBODY_KNOWN_BOUND));
+
+        let ending = Ending::BindFailed {
+            errno: libc::EADDRINUSE,
+        };
+        let mut other = case("127.0.0.1:9101", ending);
+        let sure = diagnose(&other);
+        other.host.bound_unlisted = true;
+        assert_eq!(diagnose(&other), sure);
     }
 
     #[test]

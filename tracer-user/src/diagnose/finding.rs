@@ -19,6 +19,8 @@ pub(super) struct Finding {
     /// Observations whose silence is part of the argument: where one of them could not be made,
     /// the finding is not certain.
     pub relies_on: Vec<Observation>,
+    /// The argument holds only where no socket is bound there without listening.
+    pub relies_on_nobody_bound: bool,
     pub listener: Option<Listener>,
     pub ended: Option<(KernelTime, Death)>,
     pub candidates: Vec<Listener>,
@@ -48,6 +50,7 @@ impl Finding {
             missing: Vec::new(),
             fix: Vec::new(),
             relies_on: Vec::new(),
+            relies_on_nobody_bound: false,
             listener: None,
             ended: None,
             candidates: Vec::new(),
@@ -96,6 +99,11 @@ impl Finding {
 
     pub fn relies_on(mut self, observations: &[Observation]) -> Self {
         self.relies_on.extend_from_slice(observations);
+        self
+    }
+
+    pub fn relies_on_nobody_bound(mut self) -> Self {
+        self.relies_on_nobody_bound = true;
         self
     }
 

@@ -45,7 +45,8 @@ pub(super) fn no_listener(case: &Case) -> Option<Finding> {
         finding.missing("whether the SYN was sent to that namespace: nothing tells that the route leads there")
     })
     .candidates(wrong_port::unlike_candidates(case, refusal))
-    .relies_on(&[Observation::ListenerChange]);
+    .relies_on(&[Observation::ListenerChange])
+    .relies_on_nobody_bound();
     Some(concluded(case, refusal, finding))
 }
 

@@ -39,6 +39,7 @@ pub(super) fn other_netns(case: &Case) -> Option<Finding> {
         Code::NoListener,
         "the address and port are listened on, in another network namespace",
     )
+    .relies_on_nobody_bound()
     .listener(Some(nearest))
     .candidates(elsewhere.iter().copied());
     Some(remedy(case, finding, nearest))

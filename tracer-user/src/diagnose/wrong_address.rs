@@ -33,6 +33,7 @@ pub(super) fn wrong_address(case: &Case) -> Option<Finding> {
         "the port is listened on, on an address that does not cover the dialled one",
     )
     .with(Some(refusal), evidence::rule_out_by_answer)
+    .relies_on_nobody_bound()
     .listener(Some(nearest))
     .candidates(misses.iter().map(|(listener, _)| *listener));
     let reachable = refusal.netns == case.worker.netns || is_reachable(nearest);

@@ -103,6 +103,7 @@ fn finding(
         wording::namespace(case, refusal.netns)
     ))
     .with(Some(refusal), evidence::rule_out_by_answer)
+    .relies_on_nobody_bound()
     .missing("what was meant: no evidence tells a wrong port from a backend that is not running")
     .fix(first)
     .fix(second)

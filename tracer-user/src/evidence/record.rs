@@ -382,7 +382,8 @@ fn handed_over(address: &Address) -> Option<SocketAddr> {
 }
 
 /// A v4-mapped address is IPv4, whatever the socket's family: that is what crosses the wire.
-fn socket_address(address: &Address) -> Option<SocketAddr> {
+/// Null for what is no internet address.
+pub fn socket_address(address: &Address) -> Option<SocketAddr> {
     if address.family != INET && address.family != INET6 {
         return None;
     }

@@ -12,6 +12,7 @@ use crate::case::{
 use crate::clock;
 use crate::host::addresses::AddressBook;
 use crate::host::netns::{Namespace, Namespaces};
+use crate::host::open_files::OpenFiles;
 use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
 use crate::host::unix_listeners::UnixListeners;
@@ -29,6 +30,8 @@ pub struct Host {
     pub namespaces: Namespaces,
     pub listeners: ListenerTable,
     pub unix_listeners: UnixListeners,
+    /// Where they can be looked at.
+    pub open_files: Option<OpenFiles>,
     addresses: AddressBook,
     read: Instant,
     /// The namespace of this process.
@@ -53,6 +56,7 @@ impl Host {
             namespaces,
             listeners,
             unix_listeners: UnixListeners::default(),
+            open_files: None,
             read: Instant::now(),
             own: Namespace::of_process(std::process::id())
                 .ok()
@@ -135,7 +139,7 @@ impl Host {
             .collect();
         for netns in &stations {
             let told = gathered.unread.len();
-            self.station(*netns, reached.port(), attempt.ending, &mut gathered);
+            self.station(*netns, reached.port(), attempt, &mut gathered);
             let matters = arrived.is_some_and(|(place, _)| place == *netns)
                 || *netns == worker.netns
                 || gathered.facts.far_end == Some(*netns);
@@ -163,7 +167,7 @@ impl Host {
     }
 
     /// Reads who listens, or otherwise holds the port, in a namespace.
-    fn station(&mut self, netns: Netns, port: u16, ending: Ending, gathered: &mut Gathered) {
+    fn station(&mut self, netns: Netns, port: u16, attempt: &Attempt, gathered: &mut Gathered) {
         let Some(mut visit) = self.visit(netns, &mut gathered.unread) else {
             return;
         };
@@ -172,8 +176,9 @@ impl Host {
             self.listeners
                 .listed(netns, port, listed, clock::monotonic());
         }
-        gathered.others_on_port(&mut visit, port);
-        if may_have_waited(ending) {
+        gathered.bound_to(&mut visit, port, attempt, self.open_files.as_mut());
+        gathered.udp_on(&mut visit, port);
+        if may_have_waited(attempt.ending) {
             gathered.waiting(&mut visit, &self.namespaces, port);
         }
     }
@@ -268,13 +273,7 @@ impl Gathered {
         }
     }
 
-    fn others_on_port(&mut self, visit: &mut Visit, port: u16) {
-        let bound = sockets::bound(visit, port, OWNERS_BUDGET);
-        match self.noted("bound sockets", bound) {
-            Some(Some(bound)) => self.facts.bound.extend(bound),
-            Some(None) => self.facts.bound_unlisted = true,
-            None => {}
-        }
+    fn udp_on(&mut self, visit: &mut Visit, port: u16) {
         let udp = sockets::udp_on_port(visit, port);
         self.facts.udp_on_port |= self.noted("UDP sockets", udp).unwrap_or(false);
     }
@@ -380,6 +379,7 @@ fn waited_on(attempt: &Attempt, reached: SocketAddr) -> Option<(SocketAddr, Sock
     }
 }
 
+mod bound;
 mod far_end;
 #[cfg(test)]
 mod tests;

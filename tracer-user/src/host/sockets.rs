@@ -85,10 +85,10 @@ fn bound_sockets(visit: &mut Visit, port: u16) -> Result<Vec<Socket>, NetlinkErr
     Ok(by_cookie.into_values().collect())
 }
 
-/// Older kernels answer with an empty list, as if there were no such sockets. The one way to
-/// tell is a socket that must be listed; it stands in a network namespace of its own that ends
-/// with it.
-fn bound_are_listed() -> bool {
+/// Whether the kernel lists sockets that are bound and do not listen. Older ones answer with an
+/// empty list, as if there were no such sockets. The one way to tell is a socket that must be
+/// listed; it stands in a network namespace of its own that ends with it.
+pub fn bound_are_listed() -> bool {
     static LISTED: OnceLock<bool> = OnceLock::new();
     *LISTED.get_or_init(|| {
         std::thread::scope(|scope| scope.spawn(try_bound).join())

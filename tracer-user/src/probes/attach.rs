@@ -10,7 +10,7 @@ use tracer_common::record::kind;
 use zerocopy::IntoBytes;
 
 use super::{
-    Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
+    BOUND_SOCKETS, Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
     hook::{self, Attached},
     layout,
     observations::{Weakness, weakness_of},
@@ -84,6 +84,10 @@ impl Probes {
             self.attach_one(observation, btf, &mut tracing)?;
         }
         self.watch_rules(btf);
+        for candidate in BOUND_SOCKETS.candidates {
+            // That it was loaded is all: it is attached for each look.
+            let _ = self.try_candidate(*candidate, btf, &mut tracing);
+        }
         Ok(())
     }
 

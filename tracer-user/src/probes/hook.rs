@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::{
     Ebpf,
     programs::{
-        FEntry, FExit, KProbe, ProgramError, RawTracePoint, TracePoint, fentry::FEntryLink,
-        fexit::FExitLink, kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
+        FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint, fentry::FEntryLink,
+        fexit::FExitLink, iter::IterLink, kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
     },
 };
 
@@ -20,6 +20,7 @@ pub enum Attached {
     Entry(FEntryLink),
     Return(FExitLink),
     Probe(KProbeLink),
+    Iterator(IterLink),
 }
 
 /// Attaches the program of that hook; one that was detached is still loaded. Errors say what the
@@ -70,6 +71,15 @@ pub fn attach(ebpf: &mut Ebpf, hook: Hook, tracing: &mut Tracing<'_>) -> Result<
             }
             let link = program.attach(function, 0).map_err(words)?;
             Attached::Probe(program.take_link(link).map_err(words)?)
+        }
+        Hook::Iterator(target) => {
+            let program: &mut Iter = program.try_into().map_err(words)?;
+            let types = tracing.types()?;
+            if program.fd().is_err() {
+                program.load(target, types).map_err(words)?;
+            }
+            let link = program.attach().map_err(words)?;
+            Attached::Iterator(program.take_link(link).map_err(words)?)
         }
     };
     Ok(attached)

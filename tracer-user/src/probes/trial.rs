@@ -3,8 +3,8 @@
 use tracer_common::stand_in::PROGRAMS;
 
 use super::{
-    Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, hook::Attached,
-    tracing::Tracing,
+    BOUND_SOCKETS, Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes,
+    hook::Attached, tracing::Tracing,
 };
 use crate::btf::Btf;
 
@@ -26,7 +26,8 @@ impl Probes {
     pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
         let mut probes = Self::load(btf, wishes)?;
         let mut tracing = Tracing::Unread(btf);
-        let candidates = OBSERVATIONS.iter().flat_map(|observation| {
+        let observations = OBSERVATIONS.iter().chain([&BOUND_SOCKETS]);
+        let candidates = observations.flat_map(|observation| {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });

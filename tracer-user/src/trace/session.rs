@@ -9,7 +9,8 @@ use crate::{
     case::Coverage,
     clock,
     event::{Loss, Lost, SCHEMA, Session},
-    probes::{OBSERVATIONS, Probes},
+    host::sockets,
+    probes::{BOUND_SOCKETS, OBSERVATIONS, Probes},
     report,
     survey::Survey,
 };
@@ -76,10 +77,17 @@ pub fn limits(probes: &Probes) -> Vec<String> {
         .iter()
         .zip(OBSERVATIONS)
         .filter(|(report, _)| report.via.is_none())
-        .map(|(_, observation)| (observation.name, observation.cost))
+        .map(|(_, observation)| observation)
+        .chain(lists_no_bound_sockets(probes).then_some(&BOUND_SOCKETS))
+        .map(|observation| (observation.name, observation.cost))
         .chain(probes.weaknesses())
         .map(|(name, cost)| format!("{name}: {cost}"))
         .collect()
+}
+
+/// Neither by a program nor by `sock_diag`.
+fn lists_no_bound_sockets(probes: &Probes) -> bool {
+    probes.open_files().is_none() && !sockets::bound_are_listed()
 }
 
 /// Names of the observations that are not made, for the verdicts that they weaken.

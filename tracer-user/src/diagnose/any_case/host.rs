@@ -44,7 +44,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
     );
     (
         lists,
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         of(any::<bool>()),
         of((any::<u64>(), any::<u64>())),
         vec(any_program(), 0..3),
@@ -54,7 +54,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         .prop_map(
             |(
                 ((owners, far_end, tool_netns), listeners, ended, bound, route, neighbour, ports),
-                udp_on_port,
+                (udp_on_port, bound_unlisted),
                 seccomp_filter,
                 descriptors,
                 programs,
@@ -68,6 +68,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 listeners,
                 ended,
                 bound,
+                bound_unlisted,
                 udp_on_port,
                 route,
                 neighbour,
@@ -78,7 +79,6 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 waiting: Vec::new(),
                 programs,
                 devices: Vec::new(),
-                bound_unlisted: seccomp_filter == Some(true),
                 sources_at_home: far_end.into_iter().collect(),
                 unix: None,
                 peer,
