@@ -2,6 +2,7 @@
 //! downloads and makes lies below `target/vm`.
 
 mod archive;
+mod flavour;
 mod guest;
 mod image;
 mod initramfs;
