@@ -10,8 +10,8 @@ use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::Upstream;
 use whyrefused_tests::scene::{Scene, denied};
 
-/// Where nothing but routing refuses.
-const PROHIBITED: &str = "10.7.0.9";
+/// Where nothing but routing refuses; two, for an upstream is named by its address.
+const PROHIBITED: [&str; 2] = ["10.7.0.8", "10.7.0.9"];
 
 fn ensure_policy(failure: &Failure, policy: &str, confidence: &str) -> Result<()> {
     let verdict = &failure.verdict;
@@ -32,7 +32,7 @@ fn ensure_fix(verdict: &Verdict, words: &str) -> Result<()> {
 
 fn prohibiting() -> Result<Namespace> {
     let here = Namespace::new()?;
-    here.ip(&format!("route add prohibit {PROHIBITED}/32"))?;
+    here.ip("route add prohibit 10.7.0.8/31")?;
     Ok(here)
 }
 

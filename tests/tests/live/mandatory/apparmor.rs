@@ -80,8 +80,11 @@ fn a_prohibit_route_is_routing_though_a_profile_confines_the_worker_and_denied_i
 -> Result<()> {
     const FILE: &str = "/etc/hostname";
     let (host, _profile) = confined!("", &format!("audit deny {FILE} r,"));
-    let upstream = |name| Upstream::new(name, &format!("{PROHIBITED}:28030"));
-    let config = Config::of(vec![upstream("plain"), looking_at(upstream("file"), FILE)]);
+    let [plain, other] = PROHIBITED.map(|address| format!("{address}:28030"));
+    let config = Config::of(vec![
+        Upstream::new("plain", &plain),
+        looking_at(Upstream::new("file", &other), FILE),
+    ]);
     let mut scene = Scene::new(&host, prohibiting()?, &config)?;
     ensure_routing(&mut scene, "plain")?;
     ensure_routing(&mut scene, "file")?;

@@ -142,10 +142,10 @@ fn a_prohibit_route_is_routing_whatever_else_selinux_denied_the_worker() -> Resu
     fs::set_permissions(closed.path(), Permissions::from_mode(0o755))?;
     let file = closed.path().join("file");
     fs::write(&file, "")?;
-    let routed = format!("{PROHIBITED}:{DATABASE}");
+    let [plain, other] = PROHIBITED.map(|address| format!("{address}:{DATABASE}"));
     let config = Config::of(vec![
-        Upstream::new("plain", &routed),
-        looking_at(Upstream::new("file", &routed), &file.to_string_lossy()),
+        Upstream::new("plain", &plain),
+        looking_at(Upstream::new("file", &other), &file.to_string_lossy()),
     ]);
     let mut scene = scene(&host, prohibiting()?, &config)?;
     ensure_routing(&mut scene, "plain")?;
@@ -158,14 +158,16 @@ fn of_two_servers_of_an_upstream_the_denied_one_is_told_from_the_one_without_a_r
 {
     let (host, mut selinux) = enforced!();
     selinux.allow("httpd_can_network_connect_db")?;
-    let routed = format!("{PROHIBITED}:{DATABASE}");
-    let barred = "127.0.0.1:28130";
+    let [routed, other] = PROHIBITED.map(|address| format!("{address}:{DATABASE}"));
     let config = Config::of(vec![
-        Upstream::new("first", barred).or(&routed),
-        Upstream::new("second", &routed).or(barred),
+        Upstream::new("first", "127.0.0.1:28130").or(&routed),
+        Upstream::new("second", &other).or("127.0.0.1:28131"),
     ]);
     let mut scene = scene(&host, prohibiting()?, &config)?;
-    for name in ["first", "second"] {
+    for (name, barred, routed) in [
+        ("first", "127.0.0.1:28130", routed),
+        ("second", "127.0.0.1:28131", other),
+    ] {
         let response = scene.get(name)?;
         ensure!(response.status == 502, "{response:?}");
         let mut answers = Vec::new();
@@ -184,7 +186,7 @@ fn what_selinux_logs_and_allows_is_no_denial() -> Result<()> {
     selinux.be_permissive()?;
     let here = prohibiting()?;
     let _backend = Backend::listen(&here, "127.0.0.1:28140")?;
-    let routed = format!("{PROHIBITED}:28141");
+    let routed = format!("{}:28141", PROHIBITED[0]);
     let config = Config::passing(&[
         ("healthy", "127.0.0.1:28140"),
         ("closed", "127.0.0.1:28142"),
