@@ -43,7 +43,9 @@ fn ensure_routing(scene: &mut Scene, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Before it passes a request on, the worker looks at `file`.
-fn looking_at(upstream: Upstream, file: &str) -> Upstream {
-    upstream.in_location(&format!("if (-f {file}) {{ return 403; }}"))
+/// Before it passes a request on, the worker opens `file`.
+fn opening(upstream: Upstream, file: &str) -> Upstream {
+    upstream.in_location(&format!(
+        "disable_symlinks on; if (-f {file}) {{ return 403; }}"
+    ))
 }

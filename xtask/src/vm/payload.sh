@@ -18,7 +18,8 @@ enforced=
 if [ -d /sys/fs/selinux ]; then
     mount -t selinuxfs none /sys/fs/selinux
     load_policy -i
-    # Made before there was a policy.
+    # What was made before there was a policy.
+    restorecon / /run
     restorecon -R /dev
     # Both the tests and the nginx that they start write there.
     mount -t tmpfs -o context=system_u:object_r:httpd_tmp_t:s0 none /tmp

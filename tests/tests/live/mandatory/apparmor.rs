@@ -8,7 +8,7 @@ use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::{Config, Upstream};
 use whyrefused_tests::scene::{Scene, no_socket, refused};
 
-use super::{PROHIBITED, ensure_fix, ensure_policy, ensure_routing, looking_at, prohibiting};
+use super::{PROHIBITED, ensure_fix, ensure_policy, ensure_routing, opening, prohibiting};
 
 /// The host with a confined nginx, and the profile that confines it.
 macro_rules! confined {
@@ -83,7 +83,7 @@ fn a_prohibit_route_is_routing_though_a_profile_confines_the_worker_and_denied_i
     let [plain, other] = PROHIBITED.map(|address| format!("{address}:28030"));
     let config = Config::of(vec![
         Upstream::new("plain", &plain),
-        looking_at(Upstream::new("file", &other), FILE),
+        opening(Upstream::new("file", &other), FILE),
     ]);
     let mut scene = Scene::new(&host, prohibiting()?, &config)?;
     ensure_routing(&mut scene, "plain")?;

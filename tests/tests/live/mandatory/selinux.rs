@@ -12,7 +12,7 @@ use whyrefused_tests::scene::{Scene, denied, refused};
 use whyrefused_tests::scratch;
 use whyrefused_tests::selinux::{Selinux, ensure_in_domain};
 
-use super::{PROHIBITED, ensure_fix, ensure_policy, ensure_routing, looking_at, prohibiting};
+use super::{PROHIBITED, ensure_fix, ensure_policy, ensure_routing, opening, prohibiting};
 
 /// Whose type is `postgresql_port_t`.
 const DATABASE: u16 = 5432;
@@ -145,7 +145,7 @@ fn a_prohibit_route_is_routing_whatever_else_selinux_denied_the_worker() -> Resu
     let [plain, other] = PROHIBITED.map(|address| format!("{address}:{DATABASE}"));
     let config = Config::of(vec![
         Upstream::new("plain", &plain),
-        looking_at(Upstream::new("file", &other), &file.to_string_lossy()),
+        opening(Upstream::new("file", &other), &file.to_string_lossy()),
     ]);
     let mut scene = scene(&host, prohibiting()?, &config)?;
     ensure_routing(&mut scene, "plain")?;
