@@ -19,7 +19,7 @@ if [ -d /sys/fs/selinux ]; then
     mount -t selinuxfs none /sys/fs/selinux
     load_policy -i
     # What was made before there was a policy.
-    restorecon / /run
+    restorecon / /run /usr /usr/lib
     restorecon -R /dev
     # Both the tests and the nginx that they start write there.
     mount -t tmpfs -o context=system_u:object_r:httpd_tmp_t:s0 none /tmp
