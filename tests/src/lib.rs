@@ -5,6 +5,7 @@
 //! namespaces are anonymous, every child dies with its parent, and a [`guard`] clears away what
 //! the kernel does not.
 
+pub mod apparmor;
 pub mod backend;
 pub mod bpf;
 pub mod cgroup;
@@ -21,6 +22,7 @@ pub mod queue_reader;
 pub mod ruleset;
 pub mod scene;
 pub mod scratch;
+pub mod selinux;
 pub mod sockets;
 pub mod tally;
 pub mod tracer;

@@ -112,8 +112,33 @@ impl Scene {
     ///
     /// It does not come, or is not as expected.
     pub fn explained(&mut self, name: &str, expected: &Expected) -> Result<Failure> {
+        self.explained_where(name, expected, |_| true)
+    }
+
+    /// The same for the server at `address` of that upstream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::explained`].
+    pub fn explained_at(
+        &mut self,
+        name: &str,
+        address: &str,
+        expected: &Expected,
+    ) -> Result<Failure> {
+        self.explained_where(name, expected, |failure| {
+            failure.upstream.address.as_deref() == Some(address)
+        })
+    }
+
+    fn explained_where(
+        &mut self,
+        name: &str,
+        expected: &Expected,
+        meant: impl Fn(&Failure) -> bool,
+    ) -> Result<Failure> {
         let came = self.tracer.failure(LATEST, |failure| {
-            failure.upstream.name.as_deref() == Some(name)
+            failure.upstream.name.as_deref() == Some(name) && meant(failure)
         });
         let failure = match came {
             Ok(failure) => failure,

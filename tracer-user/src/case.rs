@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 mod connection;
+mod denial;
 mod packet_filter;
 mod policy;
 mod programs;

@@ -188,11 +188,15 @@ impl Correlator {
         }
     }
 
-    /// A record of Landlock names no process; the one whose call was just denied is meant.
+    /// Records come in the order of the calls, and one ends a call. A record of Landlock names no
+    /// process; the first whose call it fits is meant.
     fn audited(&mut self, at: KernelTime, pid: Option<u32>, denial: Denial) {
-        let waiting = self.waiting.iter_mut().rev().find(|waiting| {
-            denials::may_be_denied(waiting.ended.attempt.ending)
-                && pid.is_none_or(|pid| waiting.ended.thread.pid == pid)
+        let waiting = self.waiting.iter_mut().find(|waiting| {
+            let ended = &waiting.ended;
+            denials::may_be_denied(ended.attempt.ending)
+                && pid.is_none_or(|pid| ended.thread.pid == pid)
+                && denial.is_about(&ended.attempt)
+                && !ended.timeline.iter().any(denials::is_enforced)
         });
         match waiting {
             Some(waiting) => {
@@ -253,7 +257,7 @@ impl Correlator {
             ended.timeline.extend(own);
         }
         if denials::may_be_denied(ended.attempt.ending) {
-            let denied = self.denials.take(at, ended.thread.pid);
+            let denied = self.denials.take(at, ended.thread.pid, &ended.attempt);
             ended.timeline.extend(denied);
         }
         let line = self.lines.take(ended.thread.tid, &ended.attempt);

@@ -56,7 +56,7 @@ mod wrong_port;
 #[cfg(test)]
 mod any_case;
 #[cfg(test)]
-mod example;
+pub(crate) mod example;
 
 use crate::case::{Case, Ending};
 use crate::diagnose::finding::Finding;

@@ -1,6 +1,7 @@
 //! The load test and the live tests on stock kernels of Debian, as guests of an emulator. What it
 //! downloads and makes lies below `target/vm`.
 
+mod flavour;
 mod guest;
 mod image;
 mod initramfs;

@@ -49,6 +49,7 @@ mod limits;
 mod listeners;
 mod log_only;
 mod look_alikes;
+mod mandatory;
 mod namespaces;
 mod neighbours;
 mod policies;

@@ -123,6 +123,10 @@ fn inferred(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Find
 }
 
 fn denied(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Finding {
+    denied_by("a policy of this host", case, call, errno, confidence)
+}
+
+fn denied_by(policy: &str, case: &Case, call: &str, errno: i32, confidence: Confidence) -> Finding {
     let name = wording::errno_name(errno);
     let whom = match &case.attempt.dialled {
         Some(_) => format!(" to {}", wording::dialled(case)),
@@ -131,7 +135,7 @@ fn denied(case: &Case, call: &str, errno: i32, confidence: Confidence) -> Findin
     Finding::new(
         Code::PolicyDenied,
         confidence,
-        format!("a policy of this host denied nginx's {call}{whom} with {name}"),
+        format!("{policy} denied nginx's {call}{whom} with {name}"),
     )
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::flavour::Flavour;
 use super::kernel::Bootable;
 
 /// Longer than any guest took from its start to the first line of its payload, by far.
@@ -44,11 +45,12 @@ const MACHINE: [&str; 16] = [
 ];
 
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on \
-    tsc=reliable no_timer_check audit=0";
+    tsc=reliable no_timer_check";
 
 /// A guest before its boot.
 pub struct Guest<'a> {
     pub bootable: &'a Bootable,
+    pub flavour: Flavour,
     pub root: &'a Path,
     pub payload: &'a Path,
     /// Where the console is written.
@@ -104,7 +106,8 @@ impl Guest<'_> {
         // It ends with us, however we end.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        command.args(MACHINE).arg(COMMAND_LINE);
+        let command_line = format!("{COMMAND_LINE} {}", self.flavour.command_line());
+        command.args(MACHINE).arg(command_line);
         command.arg("-kernel").arg(&self.bootable.vmlinux);
         command.arg("-initrd").arg(&self.bootable.initramfs);
         for image in [self.root, &self.bootable.modules, self.payload] {

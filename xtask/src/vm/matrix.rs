@@ -1,6 +1,7 @@
 //! The guests of one run: what they share, and one boot of each.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result};
 
+use super::flavour::Flavour;
 use super::guest::Guest;
 use super::kernel::{self, Bootable, Kernel};
 use super::payload::Payload;
@@ -142,7 +144,7 @@ impl Matrix {
     fn boot(&self, job: &Job) -> Results {
         let mut transcript = Transcript::default();
         let started = Instant::now();
-        let ended = self.boot_into(job, started, &mut transcript);
+        let ended = self.boot_each(job, started, &mut transcript);
         let mut results = self.results(job, transcript, started.elapsed());
         results.broken = match ended {
             Ok(0) => None,
@@ -153,27 +155,47 @@ impl Matrix {
         results
     }
 
+    /// Boots it in each flavour that has tests to run; returns the greatest exit code.
+    fn boot_each(&self, job: &Job, started: Instant, transcript: &mut Transcript) -> Result<i32> {
+        let mut greatest = 0;
+        for flavour in Flavour::ALL {
+            if let Some(tests) = flavour.arguments(&job.wanted.tests) {
+                let code = self.boot_into(job, (flavour, &tests), started, transcript)?;
+                greatest = greatest.max(code);
+            }
+        }
+        Ok(greatest)
+    }
+
     /// Returns the exit code of the payload.
-    fn boot_into(&self, job: &Job, started: Instant, transcript: &mut Transcript) -> Result<i32> {
+    fn boot_into(
+        &self,
+        job: &Job,
+        (flavour, tests): (Flavour, &[OsString]),
+        started: Instant,
+        transcript: &mut Transcript,
+    ) -> Result<i32> {
         let release = &job.kernel.release;
-        let payload = self.folder.join(format!("payload-{release}.img"));
-        self.payload.image(&job.wanted.tests, &payload)?;
+        let name = format!("{release}{}", flavour.suffix());
+        let payload = self.folder.join(format!("payload-{name}.img"));
+        self.payload.image(flavour, tests, &payload)?;
         let logs = self.folder.join("logs");
         fs::create_dir_all(&logs)?;
         let guest = Guest {
             bootable: &job.bootable,
+            flavour,
             root: &self.root,
             payload: &payload,
-            console: logs.join(format!("{release}.console")),
+            console: logs.join(format!("{name}.console")),
             deadline: job.wanted.deadline,
         };
-        let log = logs.join(format!("{release}.log"));
+        let log = logs.join(format!("{name}.log"));
         let mut log =
             fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let code = guest.run(|line| {
             let _ = writeln!(log, "{:7.1} {line}", started.elapsed().as_secs_f32());
             if transcript.take(line) {
-                println!("{release}: {line}");
+                println!("{name}: {line}");
             }
         });
         fs::remove_file(&payload)

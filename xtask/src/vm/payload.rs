@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::flavour::Flavour;
 use super::image;
 use crate::workspace;
 
@@ -88,12 +89,13 @@ impl Payload {
             .collect())
     }
 
-    /// Writes the image; `tests` are arguments of the live tests.
+    /// Writes the image; `tests` are arguments of the live tests. The load test runs in an
+    /// ordinary guest alone.
     ///
     /// # Errors
     ///
     /// The image cannot be written.
-    pub fn image(&self, tests: &[OsString], image: &Path) -> Result<()> {
+    pub fn image(&self, flavour: Flavour, tests: &[OsString], image: &Path) -> Result<()> {
         let folder = tempfile::tempdir().context("cannot create a folder")?;
         let mut run = String::new();
         for program in self.programs.iter().chain([&self.tool]) {
@@ -108,27 +110,32 @@ impl Payload {
                 quoted(program.as_os_str().as_encoded_bytes()),
             );
         }
-        run += &self.script(tests);
+        run += &self.script(flavour, tests);
         fs::write(folder.path().join("run"), run)?;
         fs::write(folder.path().join("init"), INIT)?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         image::of_folder(folder.path(), image)
     }
 
-    fn script(&self, tests: &[OsString]) -> String {
+    fn script(&self, flavour: Flavour, tests: &[OsString]) -> String {
         let word = |path: &Path| quoted(path.as_os_str().as_encoded_bytes());
         let mut arguments = String::new();
         for argument in tests {
             arguments += &format!(" {}", quoted(argument.as_encoded_bytes()));
         }
+        let load_test = match flavour {
+            Flavour::Ordinary => format!(
+                "{} --nocapture --color=never || code=1\n",
+                word(&self.load_test)
+            ),
+            Flavour::Apparmor | Flavour::Selinux => String::new(),
+        };
         format!(
             "export WHYREFUSED_BIN={} WHYREFUSED_TEST_PATIENCE={PATIENCE}\n\
              export RUST_TEST_THREADS={THREADS}\ncode=0\n\
-             {} --nocapture --color=never || code=1\n\
-             live() {{ {} --show-output --color=never \"$@\"; }}\n\
+             {load_test}live() {{ {} --show-output --color=never \"$@\"; }}\n\
              set --{arguments}\nmost_again={MOST_AGAIN}\n{LIVE}exit $code\n",
             word(&self.tool),
-            word(&self.load_test),
             word(&self.live_tests),
         )
     }

@@ -8,7 +8,6 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts none /dev/pts
 mount -t tmpfs none /dev/shm
 mount -t tmpfs none /run
-mount -t tmpfs none /tmp
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t securityfs none /sys/kernel/security
 mount -t tracefs none /sys/kernel/tracing
@@ -18,11 +17,25 @@ hostname guest
 # Without udev nothing makes its device, and without systemd nothing lends the controller.
 modprobe tun
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+enforced=
+if [ -d /sys/fs/selinux ]; then
+    mount -t selinuxfs none /sys/fs/selinux
+    load_policy -i
+    # What was made before there was a policy.
+    restorecon / /run /usr /usr/lib
+    restorecon -R /dev
+    # Both the tests and the nginx that they start write there.
+    mount -t tmpfs -o context=system_u:object_r:httpd_tmp_t:s0 none /tmp
+    # What starts services: the nginx that it starts becomes httpd_t.
+    enforced='runcon system_u:system_r:initrc_t:s0 sh -c "setenforce 1 && exec sh /payload/run"'
+else
+    mount -t tmpfs none /tmp
+fi
 stty -F /dev/ttyS1 raw
 echo "guest: $(uname -r) after $(cut -d' ' -f1 /proc/uptime) s" >/dev/ttyS1
 # Through a pipe, for programs write other things to what they take for a terminal.
 {
-    sh /payload/run 2>&1
+    eval "${enforced:-sh /payload/run}" 2>&1
     printf '\nguest: exit code %d\n' $?
 } | cat >/dev/ttyS1
 # With -no-reboot that ends the machine; the port is written out first.

@@ -12,7 +12,8 @@ use super::image;
 use crate::archive::{self, Archive};
 use crate::step;
 
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 13] = [
+    "apparmor",
     "bpftool",
     "ipset",
     "iproute2",
@@ -23,6 +24,7 @@ const PACKAGES: [&str; 11] = [
     "nginx-light",
     "procps",
     "python3-minimal",
+    "selinux-policy-default",
     "util-linux",
 ];
 
@@ -31,6 +33,14 @@ const LEFT_OUT: [&str; 3] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
     "/usr/share/locale/*",
+];
+
+/// What Debian's SELinux policy lacks for a guest, and what the guest is then told of its files.
+const POLICY: &str = include_str!("guest.cil");
+const LABEL: [&str; 2] = [
+    "chroot \"$1\" semodule --noreload --install /root/guest_root.cil",
+    "chroot \"$1\" setfiles -F -e /dev -e /proc -e /sys \
+     /etc/selinux/default/contexts/files/file_contexts /",
 ];
 
 /// The image, made anew where Debian has newer versions of its packages than the last one had.
@@ -46,12 +56,20 @@ pub fn prepare(archive: &Archive, folder: &Path) -> Result<PathBuf> {
     let work = tempfile::tempdir_in(folder).context("cannot create a folder")?;
     let sources = work.path().join("sources.list");
     fs::write(&sources, archive::root_sources())?;
+    // The module is named after its file; the policy has one called `guest`.
+    let policy = work.path().join("guest_root.cil");
+    fs::write(&policy, POLICY)?;
     let tree = work.path().join("root");
     let mut command = Command::new("mmdebstrap");
     command
         .args(["--mode=root", "--variant=minbase", "--architectures=amd64"])
         .args(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")))
         .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!(
+            "--customize-hook=copy-in {} /root",
+            policy.display()
+        ))
+        .args(LABEL.map(|hook| format!("--customize-hook={hook}")))
         .arg(archive::ROOT_SUITE)
         .args([&tree, &sources]);
     step::run("making the guests' root", command)?;
@@ -70,6 +88,14 @@ fn content(archive: &Archive) -> Result<u64> {
         .filter_map(|mut record| Some((record.remove("Package")?, record.remove("Version")?)))
         .collect();
     let mut hasher = DefaultHasher::new();
-    (versions, PACKAGES, LEFT_OUT, archive::root_sources()).hash(&mut hasher);
+    (
+        versions,
+        PACKAGES,
+        LEFT_OUT,
+        POLICY,
+        LABEL,
+        archive::root_sources(),
+    )
+        .hash(&mut hasher);
     Ok(hasher.finish())
 }

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Denial, Fact, Family, Module};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::policy_denied::{call, denied, port};
+use crate::diagnose::policy_denied::{call, denied_by, port};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn audited(case: &Case, errno: i32) -> Option<Finding> {
@@ -11,7 +11,7 @@ pub(super) fn audited(case: &Case, errno: i32) -> Option<Finding> {
         .iter()
         .rev()
         .find_map(|observed| match &observed.fact {
-            Fact::Audited { denial } if !denial.permissive && is_about(case, denial) => {
+            Fact::Audited { denial } if !denial.permissive && denial.is_about(&case.attempt) => {
                 Some(denial)
             }
             _ => None,
@@ -21,23 +21,40 @@ pub(super) fn audited(case: &Case, errno: i32) -> Option<Finding> {
         Module::Selinux | Module::Apparmor => Confidence::Certain,
         Module::Landlock | Module::Seccomp => Confidence::Probable,
     };
-    let finding = denied(case, call(case), errno, confidence)
+    let mut finding = denied_by(title(denial.module), case, call(case), errno, confidence)
         .policy(name(denial.module))
         .rule_out(
             Code::RouteRefused,
             "the security module's own record says that it denied the call",
         );
+    if let Some(what) = what(denial) {
+        finding.summary += &format!(": {what}");
+    }
     Some(remedy(case, denial, finding))
 }
 
-/// A record of Landlock names the address, and not the process.
-fn is_about(case: &Case, denial: &Denial) -> bool {
+/// Who lacks which right.
+fn what(denial: &Denial) -> Option<String> {
+    let subject = denial.subject.as_deref()?;
     match denial.module {
-        Module::Landlock => port(case).is_some_and(|port| {
-            let dest = format!("dest={port}");
-            denial.text.split(' ').any(|word| word == dest)
-        }),
-        _ => true,
+        Module::Selinux => Some(format!(
+            "{} lacks {} on {} of the type {}",
+            type_of(Some(subject))?,
+            denial.request.as_deref()?,
+            denial.class.as_deref()?,
+            type_of(denial.object.as_deref())?,
+        )),
+        Module::Apparmor => Some(format!("the profile {subject} does not allow it")),
+        Module::Landlock | Module::Seccomp => None,
+    }
+}
+
+fn title(module: Module) -> &'static str {
+    match module {
+        Module::Selinux => "SELinux",
+        Module::Apparmor => "AppArmor",
+        Module::Landlock => "Landlock",
+        Module::Seccomp => "a seccomp filter",
     }
 }
 
@@ -80,7 +97,7 @@ fn selinux(case: &Case, denial: &Denial, finding: Finding) -> Finding {
     let object = type_of(denial.object.as_deref());
     let connects = denial.request.as_deref() == Some("name_connect");
     let finding = match (connects, port(case)) {
-        (true, Some(port)) => finding.fix(format!(
+        (true, Some(port)) if object != Some("http_port_t") => finding.fix(format!(
             "semanage port -a -t http_port_t -p tcp {port}   # -m where the port has a type already"
         )),
         _ => finding,

@@ -50,6 +50,8 @@ fn able(case: &Case, errno: i32) -> Vec<Suspect<'_>> {
     found.extend(
         modules
             .filter(|module| gives(module, errno))
+            // Landlock has no hook at `socket()`.
+            .filter(|module| *module != "landlock" || !makes(case.attempt.ending))
             .filter_map(|module| module_suspect(module, policies)),
     );
     found
@@ -136,6 +138,10 @@ impl Suspect<'_> {
 /// A filter that denies answers before the call is entered.
 fn entered(ending: Ending) -> bool {
     matches!(ending, Ending::ConnectFailed { .. })
+}
+
+fn makes(ending: Ending) -> bool {
+    matches!(ending, Ending::SocketFailed { .. })
 }
 
 /// `selinux_socket_connect_helper`, `aa_inet_msg_perm` and `hook_socket_connect` of Landlock
