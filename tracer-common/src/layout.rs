@@ -92,6 +92,8 @@ layout! {
     signal_group_exit_code,
     /// Index of the argument of `kfree_skb` that is an `enum skb_drop_reason`.
     kfree_reason_argument,
+    /// `SKB_DROP_REASON_NOT_SPECIFIED`: the first reason of a drop.
+    drop_not_specified,
     /// `SKB_DROP_REASON_NETFILTER_DROP`.
     drop_by_netfilter,
     /// Index of the argument of `tcp_send_reset` that is an `enum sk_rst_reason`.

@@ -24,9 +24,6 @@ use crate::{
     stand_in::programs,
 };
 
-/// The first values of `enum skb_drop_reason` (`SKB_NOT_DROPPED_YET`, `SKB_CONSUMED`) mean that
-/// nothing was dropped; the enum's own comment keeps them first.
-const NOT_DROPPED: u32 = 1;
 /// `TCP_LISTEN`.
 const LISTEN: u8 = 10;
 
@@ -109,7 +106,9 @@ fn packet_freed(context: &RawTracePointContext) {
         2 => context.arg(2),
         _ => NONE,
     };
-    if reason <= NOT_DROPPED {
+    // What stands in the enum before it means that nothing was dropped: `SKB_NOT_DROPPED_YET`, and
+    // since 6.2 `SKB_CONSUMED`.
+    if reason < layout!(drop_not_specified) {
         return;
     }
     let skb: u64 = context.arg(0);

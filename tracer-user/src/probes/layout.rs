@@ -67,6 +67,7 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         task_signal: at("task_struct", "signal"),
         signal_group_exit_code: at("signal_struct", "group_exit_code"),
         kfree_reason_argument: argument(btf, "kfree_skb", "skb_drop_reason"),
+        drop_not_specified: value(btf, "skb_drop_reason", "SKB_DROP_REASON_NOT_SPECIFIED"),
         drop_by_netfilter: value(btf, "skb_drop_reason", "SKB_DROP_REASON_NETFILTER_DROP"),
         reset_reason_argument: argument(btf, "tcp_send_reset", "sk_rst_reason"),
         retransmit_error_argument: argument(btf, "tcp_retransmit_skb", "int"),
