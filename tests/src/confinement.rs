@@ -7,7 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use landlock::{
-    ABI, Access, AccessNet, NetPort, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
+    ABI, Access, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -56,6 +57,14 @@ impl Confinement {
         }
         Ok(())
     }
+}
+
+/// Whether Landlock of this kernel can forbid connections, by port.
+pub fn landlock_judges_connections() -> bool {
+    let wanted = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessNet::ConnectTcp);
+    wanted.is_ok_and(|ruleset| ruleset.create().is_ok())
 }
 
 fn under(command: &mut Command, filter: BpfProgram) {

@@ -63,6 +63,14 @@ impl Host {
     }
 }
 
+/// Whether the types of this kernel have that name, such as a value of an enum that came late.
+pub fn kernel_knows(name: &str) -> bool {
+    let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    types
+        .windows(name.len())
+        .any(|bytes| bytes == name.as_bytes())
+}
+
 /// Says that the running test is skipped and why, past the capture of test output.
 pub fn skip(reason: &str) {
     let current = thread::current();
@@ -114,6 +122,14 @@ pub fn worker_user() -> Result<User> {
         }
     }
     User::from_uid(Uid::from_raw(65534))?.context("neither www-data nor nobody is a user here")
+}
+
+/// Whether this kernel keeps the chain of its rules beside them (`struct nft_rule_dp_last`), as its
+/// types tell.
+pub fn rules_lead_to_their_chain() -> bool {
+    let types = fs::read("/sys/kernel/btf/nf_tables").unwrap_or_default();
+    let mut names = types.split(|byte| *byte == 0);
+    names.any(|name| name == b"nft_rule_dp_last")
 }
 
 /// Names of the BPF programs that are loaded, as `bpftool` lists them.

@@ -22,6 +22,7 @@ pub mod ruleset;
 pub mod scene;
 pub mod scratch;
 pub mod sockets;
+pub mod tally;
 pub mod tracer;
 pub mod unix_backend;
 pub mod wire;

@@ -48,12 +48,23 @@ pub struct Culprit {
     pub telling: Option<String>,
     /// The namespace, where it is not nginx's.
     pub netns: Option<u64>,
-    /// How many other rules the evidence leaves.
+    /// How many other rules the evidence leaves where the kernel is not seen to evaluate rules.
     pub alternatives: usize,
+    /// What tells it from these where the kernel is.
+    pub apart: Apart,
     /// The evidence is not whole.
     pub unsure: bool,
     /// Its text is the tool's own.
     pub reworded: bool,
+}
+
+/// What tells a rule from others that fit as well, in the eyes of who sees it evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// Its handle.
+    ByPlace,
+    /// Its chain or table: another has the same handle.
+    ByOwner,
 }
 
 /// How the event tells a rule from the others of its chain.
@@ -80,6 +91,7 @@ pub fn nft(place: &str, hook: &'static str, telling: &str) -> Culprit {
         telling: Some(telling.to_owned()),
         netns: None,
         alternatives: 0,
+        apart: Apart::ByPlace,
         unsure: false,
         reworded: false,
     }
@@ -120,6 +132,13 @@ impl Culprit {
     #[must_use]
     pub fn or(mut self, others: usize) -> Self {
         self.alternatives = others;
+        self
+    }
+
+    /// What tells it from the others where the kernel is seen to evaluate rules.
+    #[must_use]
+    pub fn told(mut self, apart: Apart) -> Self {
+        self.apart = apart;
         self
     }
 

@@ -8,7 +8,7 @@ mod expected;
 use std::iter;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 pub use self::case::{Case, case, config_of};
@@ -23,6 +23,7 @@ use crate::contract::{End, Failure};
 use crate::host::Host;
 use crate::namespace::Namespace;
 use crate::nginx::{Config, Nginx};
+use crate::tally;
 use crate::tracer::{Finished, Tracer};
 
 /// How long after its last evidence an event may take on a machine that runs many tests at once.
@@ -72,6 +73,7 @@ impl Scene {
 
     /// A scene of parts that are running already.
     pub fn of(host: &Host, namespace: Namespace, nginx: Nginx, tracer: Tracer) -> Self {
+        tally::session(tracer.session());
         let (host, began) = (host.clone(), jiff::Timestamp::now());
         Self {
             namespace,
@@ -100,11 +102,7 @@ impl Scene {
     /// The request succeeds, or what is said of its failure is not as expected.
     pub fn fails(&mut self, name: &str, expected: &Expected) -> Result<Failure> {
         let response = self.get(name)?;
-        ensure!(
-            response.status >= 500,
-            "the request to {name} got {}",
-            response.status
-        );
+        answered_with_error(name, response.status, expected)?;
         self.explained(name, expected)
     }
 
@@ -114,21 +112,24 @@ impl Scene {
     ///
     /// It does not come, or is not as expected.
     pub fn explained(&mut self, name: &str, expected: &Expected) -> Result<Failure> {
-        let failure = self
-            .tracer
-            .failure(LATEST, |failure| {
-                failure.upstream.name.as_deref() == Some(name)
-            })
-            .with_context(|| {
-                format!(
-                    "upstream {name}, expected {}\n{}",
-                    expected.code,
-                    self.log()
-                )
-            })?;
+        let came = self.tracer.failure(LATEST, |failure| {
+            failure.upstream.name.as_deref() == Some(name)
+        });
+        let failure = match came {
+            Ok(failure) => failure,
+            Err(error) => {
+                tally::verdict(expected.code, None, false);
+                let log = self.log();
+                return Err(error.context(format!(
+                    "upstream {name}, expected {}\n{log}",
+                    expected.code
+                )));
+            }
+        };
         self.explained += failure.count;
-        self.check(name, expected, &failure)
-            .with_context(|| format!("upstream {name}: {failure:#?}\n{}", self.log()))?;
+        let checked = self.check(name, expected, &failure);
+        tally::verdict(expected.code, Some(&failure.verdict), checked.is_ok());
+        checked.with_context(|| format!("upstream {name}: {failure:#?}\n{}", self.log()))?;
         Ok(failure)
     }
 
@@ -200,6 +201,15 @@ impl Scene {
     }
 }
 
+/// That the request to the upstream `name` failed at all.
+fn answered_with_error(name: &str, status: u16, expected: &Expected) -> Result<()> {
+    if status < 500 {
+        tally::verdict(expected.code, None, false);
+        bail!("the request to {name} got {status}");
+    }
+    Ok(())
+}
+
 fn watch<'n>(namespaces: impl Iterator<Item = &'n Namespace>) -> Result<Vec<Watched>> {
     namespaces.map(Watched::new).collect()
 }
@@ -227,5 +237,11 @@ pub fn ended_well(finished: &Finished) -> Result<End> {
     let end = finished.end.clone().context("no end event")?;
     ensure!(end.losses.is_empty(), "lost: {:?}", end.losses);
     ensure!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    // The kernel and the evaluation of the rules agree on every rule.
+    ensure!(
+        !finished.stderr.contains("the kernel evaluated the rule "),
+        "{}",
+        finished.stderr
+    );
     Ok(end)
 }

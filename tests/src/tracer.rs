@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -96,6 +96,16 @@ impl Tracer {
 
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// It sees which rules the kernel evaluates, which it must wherever there are kprobes.
+    pub fn sees_rules(&self) -> bool {
+        let mut probes = self.session.probes.iter();
+        let rule = probes.find(|probe| probe.observation == "rule");
+        let sees = rule.is_some_and(|probe| probe.via.is_some());
+        let may_see = Path::new("/sys/bus/event_source/devices/kprobe").exists();
+        assert_eq!(sees, may_see, "{rule:#?}");
+        sees
     }
 
     pub fn process(&mut self) -> &mut Process {

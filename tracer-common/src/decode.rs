@@ -5,8 +5,8 @@ use zerocopy::FromBytes;
 use crate::record::{
     AttemptEnded, BindFailed, ClientClosed, ConnectFailed, Connected, Executed, Forked, Header,
     IcmpSent, LOG_LINE, ListenCalled, Listening, LogLineHead, NeighbourDropped, OomVictim,
-    PacketDropped, PeerEnded, ProcessExited, ResetSent, Retransmitted, SignalSent, SocketClosed,
-    SocketFailed, UpstreamClosed, kind,
+    PacketDropped, PeerEnded, ProcessExited, RULE_BYTES, ResetSent, Retransmitted, RuleBytesHead,
+    RuleMet, SignalSent, SocketClosed, SocketFailed, UpstreamClosed, kind,
 };
 
 /// A record as it lay in the ring buffer.
@@ -34,6 +34,8 @@ pub enum Record<'a> {
     ListenCalled(ListenCalled),
     UpstreamClosed(UpstreamClosed),
     PeerEnded(PeerEnded),
+    RuleMet(RuleMet),
+    RuleBytes(RuleBytesHead, &'a [u8]),
     LogLine(LogLineHead, &'a [u8]),
 }
 
@@ -89,6 +91,8 @@ impl<'a> Record<'a> {
             kind::LISTEN_CALLED => read(header.kind, bytes).map(Record::ListenCalled),
             kind::UPSTREAM_CLOSED => read(header.kind, bytes).map(Record::UpstreamClosed),
             kind::PEER_ENDED => read(header.kind, bytes).map(Record::PeerEnded),
+            kind::RULE_MET => read(header.kind, bytes).map(Record::RuleMet),
+            kind::RULE_BYTES => rule_bytes(bytes),
             kind::LOG_LINE => log_line(bytes),
             unknown => Err(DecodeError::UnknownKind(unknown)),
         }
@@ -118,6 +122,8 @@ impl<'a> Record<'a> {
             Record::ListenCalled(record) => &record.header,
             Record::UpstreamClosed(record) => &record.header,
             Record::PeerEnded(record) => &record.header,
+            Record::RuleMet(record) => &record.header,
+            Record::RuleBytes(head, _) => &head.header,
             Record::LogLine(head, _) => &head.header,
         }
     }
@@ -141,6 +147,16 @@ fn log_line(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
     let length = (head.length as usize).min(LOG_LINE);
     let text = text.get(..length).ok_or_else(short)?;
     Ok(Record::LogLine(head, text))
+}
+
+fn rule_bytes(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
+    let short = || DecodeError::Short {
+        kind: kind::RULE_BYTES,
+        length: bytes.len(),
+    };
+    let (head, memory) = RuleBytesHead::read_from_prefix(bytes).map_err(|_| short())?;
+    let memory = memory.get(..RULE_BYTES).ok_or_else(short)?;
+    Ok(Record::RuleBytes(head, memory))
 }
 
 #[cfg(test)]

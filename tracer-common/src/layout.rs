@@ -68,6 +68,8 @@ layout! {
     /// `_skb_refdst`: the route, with flags in its lowest bits.
     skb_refdst,
     dst_dev,
+    rtable_type,
+    rt6_flags,
     /// `net->nft.base_seq`.
     net_nft_generation,
     /// From a `struct socket` to its `struct sock`.
@@ -105,4 +107,24 @@ layout! {
     fold,
     /// 1 where new processes called like an nginx are followed, 0 where `--pid` narrows.
     follow_new,
+    /// Our own process id, by which programs that are tried know our calls.
+    own_process,
+}
+
+/// Byte offsets in the structures of nftables, of a kernel whose rules lie one behind the other
+/// with the chain behind the last (`struct nft_rule_dp_last`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+pub struct RuleLayout {
+    /// 1 where the rest is known.
+    pub known: u32,
+    /// From the header of the last rule to the pointer to its chain.
+    pub last_chain: u32,
+    pub chain_name: u32,
+    pub chain_table: u32,
+    pub table_name: u32,
+    /// The 32 bits that hold `nft_table.family`, and how far to shift them; it has 6 bits.
+    pub table_family: u32,
+    pub table_family_shift: u32,
 }

@@ -32,6 +32,18 @@ pub mod interest {
     pub const COUNT: u32 = 5;
 }
 
+/// Indexes of the map `HEARD`: programs at functions that a system call of ours has met.
+pub mod heard {
+    pub const CONNECT_ENTRY: u32 = 0;
+    pub const CONNECT_RETURN: u32 = 1;
+    pub const SOCKET_RETURN: u32 = 2;
+    pub const BIND_ENTRY: u32 = 3;
+    pub const BIND_RETURN: u32 = 4;
+    pub const LISTEN_RETURN: u32 = 5;
+    pub const WRITE: u32 = 6;
+    pub const COUNT: u32 = 7;
+}
+
 /// Tracepoints whose program has a stand-in, which runs where the kernel refuses the first. The
 /// values are indexes of the map `SHIFTS` and places in `TAKEN_OVER`.
 pub mod stand_in {
@@ -76,6 +88,14 @@ pub mod stand_in {
     ];
 }
 
+/// Addresses in the kernel's code: from `start` to before `end`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    pub start: u64,
+    pub end: u64,
+}
+
 /// The lengths of the maps. Each is a bound: what finds no room is counted as lost.
 pub mod bound {
     /// Processes of all nginx instances.
@@ -101,6 +121,10 @@ pub mod bound {
     pub const FAILING: u32 = 4_096;
     /// Outcomes that are tallied at one moment. What is above has a record for each attempt.
     pub const OUTCOMES: u32 = 1_024;
+    /// Pieces of the code that runs the rules of hooks.
+    pub const HOOK_CODE: u32 = 4;
+    /// Rules whose memory was told lately; the least recently used goes first.
+    pub const RULES: u32 = 1_024;
     /// Bytes of the ring buffer.
     pub const RING: u32 = 2 * 1024 * 1024;
 }

@@ -40,9 +40,33 @@ pub mod kind {
     pub const LISTEN_CALLED: u16 = 21;
     pub const UPSTREAM_CLOSED: u16 = 22;
     pub const PEER_ENDED: u16 = 23;
+    pub const RULE_MET: u16 = 24;
+    pub const RULE_BYTES: u16 = 25;
     /// One past the last: the length of the array of losses, whose index 0 counts map entries
     /// that found no room.
-    pub const COUNT: u16 = 24;
+    pub const COUNT: u16 = 26;
+}
+
+/// How a rule decides about a packet.
+pub mod rule_kind {
+    /// `nft_immediate_eval` with the verdict to drop.
+    pub const DROP: u32 = 0;
+    /// A `reject` of nftables.
+    pub const REJECT: u32 = 1;
+    /// The target REJECT of iptables, in a legacy table or as an expression of nftables.
+    pub const REJECT_TARGET: u32 = 2;
+}
+
+/// What a packet is that a rule decided about.
+pub mod packet_kind {
+    /// It opens a connection of nginx.
+    pub const OPENING: u32 = 0;
+    /// It answers that.
+    pub const ANSWER: u32 = 1;
+    /// It asks for a neighbour: `to` is who is wanted, `from` who asks.
+    pub const NEIGHBOUR_QUESTION: u32 = 2;
+    /// It tells of one, with `to` and `from` as in the question.
+    pub const NEIGHBOUR_ANSWER: u32 = 3;
 }
 
 /// How the other end of a connection ended it.
@@ -61,12 +85,19 @@ pub mod peer_end {
 
 /// Frames of the kernel's stack that a record keeps, the innermost first.
 pub const FRAMES: usize = 16;
+/// Frames of the kernel's stack that tell why it sent a reset, the innermost first.
+pub const CALLERS: usize = 8;
 /// Bytes of a `sockaddr_un` path.
 pub const UNIX_PATH: usize = 108;
 /// Bytes of an error-log line, as `NGX_MAX_ERROR_STR` bounds it.
 pub const LOG_LINE: usize = 2048;
 /// Bytes that most lines do with.
 pub const SHORT_LINE: usize = 464;
+
+/// Bytes of memory around a rule's last expression that are told.
+pub const RULE_BYTES: usize = 1536;
+/// Bytes of the name of a table or chain that are told.
+pub const RULE_NAME: usize = 64;
 
 /// `Address::family` of IPv4, as `AF_INET`.
 pub const INET: u16 = 2;
@@ -150,7 +181,9 @@ wire! {
         /// The call returned without having been entered: a seccomp filter answered in its place
         /// (`syscall_trace_enter` asks it before the tracepoint). Nothing else is known then.
         pub unentered: u32,
-        pub reserved: u32,
+        /// The error that the kernel's security modules answered with, positive; 0 where they
+        /// allowed the call or were not observed.
+        pub denied: u32,
     }
 
     /// What became of a SYN while the `connect()` that sent it was under way.
@@ -205,9 +238,10 @@ wire! {
         pub header: Header,
         /// The segment that was answered.
         pub segment: Segment,
-        /// `enum sk_rst_reason`; [`super::layout::NONE`] where the tracepoint has no reason.
+        /// `enum sk_rst_reason`; [`super::layout::NONE`] where the kernel gives no reason.
         pub reason: u32,
-        pub reserved: u32,
+        /// A socket had the segment answered; 0 where there was none for it.
+        pub by_socket: u32,
     }
 
     /// A packet was freed with a drop reason (`kfree_skb_reason`, `sk_skb_reason_drop`).
@@ -224,7 +258,8 @@ wire! {
         pub frames: [u64; FRAMES],
     }
 
-    /// This host sent an ICMP error (`__icmp_send`).
+    /// This host sent an ICMP error (`__icmp_send`, `icmp6_send`), or would have but for the limit
+    /// of their rate.
     pub struct IcmpSent {
         pub header: Header,
         /// The segment that the error is about.
@@ -412,7 +447,39 @@ wire! {
         /// The task was exiting (`PF_EXITING`), with this code as `wait()` encodes it.
         pub exiting: u32,
         pub exit_code: u32,
-        pub reserved: u32,
+        /// A segment was answered for which there was no socket.
+        pub without_socket: u32,
+        /// Who called for the reset, where the kernel gives no reason; the innermost first.
+        pub callers: [u64; CALLERS],
+    }
+
+    /// A rule decided to stop a packet, and the kernel is about to.
+    pub struct RuleMet {
+        pub header: Header,
+        pub segment: Segment,
+        pub beside: Beside,
+        /// Address of the expression that decided, or of the data of the target.
+        pub expression: u64,
+        /// `rule_kind`.
+        pub kind: u32,
+        /// `packet_kind`.
+        pub packet: u32,
+    }
+
+    /// Begins a record of the memory around a rule's last expression; it follows.
+    pub struct RuleBytesHead {
+        pub header: Header,
+        /// As [`RuleMet::expression`]; this record comes before the first of that address.
+        pub expression: u64,
+        /// Address of the first byte. What could not be read is zero.
+        pub base: u64,
+        /// `NFPROTO_*` of the rule's table, 0 where it is not known, and the names with it.
+        pub family: u32,
+        /// `nft_expr_ops.size`: bytes of the expression, 0 for a target's data.
+        pub size: u32,
+        /// NUL-terminated, or cut off.
+        pub table: [u8; RULE_NAME],
+        pub chain: [u8; RULE_NAME],
     }
 
     /// Begins a record of an error-log line; the text follows.
@@ -431,6 +498,14 @@ wire! {
 pub struct LogLine<const ROOM: usize> {
     pub head: LogLineHead,
     pub text: [u8; ROOM],
+}
+
+/// The memory around a rule's last expression.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RuleBytes {
+    pub head: RuleBytesHead,
+    pub memory: [u8; RULE_BYTES],
 }
 
 wire! {
@@ -539,7 +614,10 @@ const _: () = {
     assert!(size_of::<ClientClosed>() == 64);
     assert!(size_of::<SocketClosed>() == 24);
     assert!(size_of::<UpstreamClosed>() == 216);
-    assert!(size_of::<PeerEnded>() == 120);
+    assert!(size_of::<PeerEnded>() == 184);
+    assert!(size_of::<RuleMet>() == 112);
+    assert!(size_of::<RuleBytesHead>() == 168);
+    assert!(size_of::<RuleBytes>() == 168 + RULE_BYTES);
     assert!(size_of::<LogLineHead>() == 48);
     assert!(size_of::<LogLine<SHORT_LINE>>() == 48 + SHORT_LINE);
     assert!(size_of::<LogLine<LOG_LINE>>() == 48 + LOG_LINE);

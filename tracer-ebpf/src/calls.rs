@@ -1,77 +1,82 @@
-//! The system calls by which nginx dials: `socket()`, `bind()` and `connect()`.
+//! What is observed of the system calls by which nginx dials: `socket()`, `bind()` and `connect()`.
+//! `places` has the programs.
 
-use aya_ebpf::{
-    helpers::{bpf_probe_read_user, bpf_probe_read_user_buf},
-    programs::TracePointContext,
-};
+mod places;
+
+use aya_ebpf::helpers::{bpf_probe_read_user, bpf_probe_read_user_buf};
 use tracer_common::record::{
     Address, BindFailed, ConnectFailed, INET, INET6, SocketFailed, UNIX, UNIX_PATH, kind,
 };
 
 use crate::{
     emit::{current, current_task, emit, fill, header, no_room, now},
-    kernel::{argument, local_address, protocol_of},
+    kernel::{local_address, protocol_of},
     log_line,
     maps::{ATTEMPTS, CALLS, Call, TASKS, WAITING, under_way},
-    stand_in::call_programs,
 };
 
 const EINPROGRESS: i64 = 115;
 /// Bytes of a `sockaddr_in6`.
 const SOCKADDR_IN6: u32 = 28;
 
-call_programs!(
-    sys_enter_connect,
-    sys_enter_connect_stand_in,
-    SYS_ENTER_CONNECT,
-    begin
-);
-call_programs!(
-    sys_enter_bind,
-    sys_enter_bind_stand_in,
-    SYS_ENTER_BIND,
-    begin
-);
-call_programs!(
-    sys_exit_connect,
-    sys_exit_connect_stand_in,
-    SYS_EXIT_CONNECT,
-    connect_returns
-);
-call_programs!(
-    sys_exit_bind,
-    sys_exit_bind_stand_in,
-    SYS_EXIT_BIND,
-    bind_returns
-);
-call_programs!(
-    sys_exit_socket,
-    sys_exit_socket_stand_in,
-    SYS_EXIT_SOCKET,
-    socket_returns
-);
-
-/// match-proto: syscalls:sys_exit_connect(long ret)
+/// `connect()` or `bind()` begins.
 #[inline(always)]
-fn connect_returns(context: &TracePointContext) {
+pub fn begins(descriptor: u32, address: u64, length: u32) {
+    let (tgid, tid) = current();
+    if TASKS.get_ptr(tgid).is_none() {
+        return;
+    }
+    let Some(call) = CALLS.get_ptr_mut(tid).or_else(|| make_call(tid)) else {
+        no_room();
+        return;
+    };
+    // SAFETY: the entry belongs to the running thread.
+    let call = unsafe { &mut *call };
+    call.started = now();
+    call.socket = 0;
+    call.closed = 0;
+    call.descriptor = descriptor;
+    call.denied = 0;
+    call.user_address = address;
+    call.user_length = length;
+    read_address(call);
+    call.under_way = 1;
+}
+
+/// `connect()` returns.
+#[inline(always)]
+pub fn connect_returns(result: i64) {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
-        never_entered(result(context));
+        never_entered(result);
         return;
     };
     // SAFETY: the entry belongs to the running thread.
     let call = unsafe { &mut *call };
     call.under_way = 0;
-    match result(context) {
+    match result {
         0 => {}
         error if error == -EINPROGRESS => keep_waiting(call),
         error => connect_failed(call, error),
     }
 }
 
-/// match-proto: syscalls:sys_exit_bind(long ret)
+/// The kernel's security modules answer whether the call may go on.
 #[inline(always)]
-fn bind_returns(context: &TracePointContext) {
+pub fn security_answers(result: i32) {
+    if result >= 0 {
+        return;
+    }
+    let (_, tid) = current();
+    if let Some(call) = under_way(tid) {
+        // SAFETY: the entry belongs to the running thread.
+        unsafe { (*call).denied = -result as u32 };
+    }
+}
+
+/// `bind()` returns.
+#[inline(always)]
+pub fn bind_returns(result: i64) {
     let (_, tid) = current();
     let Some(call) = under_way(tid) else {
         return;
@@ -79,32 +84,14 @@ fn bind_returns(context: &TracePointContext) {
     // SAFETY: the entry belongs to the running thread.
     let call = unsafe { &mut *call };
     call.under_way = 0;
-    let error = result(context);
-    if error < 0 {
-        bind_failed(call, error);
+    if result < 0 {
+        bind_failed(call, result);
     }
 }
 
+/// `socket()` returns.
 #[inline(always)]
-fn bind_failed(call: &Call, error: i64) {
-    let (_, tid) = current();
-    log_line::failed(tid);
-    emit(
-        kind::BIND_FAILED,
-        fill!(record: BindFailed {
-                header: header(kind::BIND_FAILED),
-                task: current_task(),
-                address: call.address,
-                errno: -error as u32,
-                reserved: 0,
-        }),
-    );
-}
-
-/// match-proto: syscalls:sys_exit_socket(long ret)
-#[inline(always)]
-fn socket_returns(context: &TracePointContext) {
-    let error = result(context);
+pub fn socket_returns(error: i64) {
     if error >= 0 {
         return;
     }
@@ -124,28 +111,20 @@ fn socket_returns(context: &TracePointContext) {
     );
 }
 
-/// match-proto: syscalls:sys_enter_connect(int fd, struct sockaddr *uservaddr, int addrlen)
-/// match-proto: syscalls:sys_enter_bind(int fd, struct sockaddr *umyaddr, int addrlen)
 #[inline(always)]
-fn begin(context: &TracePointContext) {
-    let (tgid, tid) = current();
-    if TASKS.get_ptr(tgid).is_none() {
-        return;
-    }
-    let Some(call) = CALLS.get_ptr_mut(tid).or_else(|| make_call(tid)) else {
-        no_room();
-        return;
-    };
-    // SAFETY: the entry belongs to the running thread.
-    let call = unsafe { &mut *call };
-    call.started = now();
-    call.socket = 0;
-    call.closed = 0;
-    call.descriptor = argument(context, 0) as u32;
-    call.user_address = argument(context, 1);
-    call.user_length = argument(context, 2) as u32;
-    read_address(call);
-    call.under_way = 1;
+fn bind_failed(call: &Call, error: i64) {
+    let (_, tid) = current();
+    log_line::failed(tid);
+    emit(
+        kind::BIND_FAILED,
+        fill!(record: BindFailed {
+                header: header(kind::BIND_FAILED),
+                task: current_task(),
+                address: call.address,
+                errno: -error as u32,
+                reserved: 0,
+        }),
+    );
 }
 
 #[inline(always)]
@@ -163,6 +142,8 @@ fn make_call(tid: u32) -> Option<*mut Call> {
         local: Address::NONE,
         remote: Address::NONE,
         netns: 0,
+        denied: 0,
+        reserved: 0,
     };
     let _ = CALLS.insert(tid, call, 0);
     CALLS.get_ptr_mut(tid)
@@ -210,7 +191,7 @@ fn connect_failed(call: &Call, error: i64) {
         path: [0; UNIX_PATH],
         protocol: u32::from(protocol_of(call.descriptor)),
         unentered: 0,
-        reserved: 0,
+        denied: call.denied,
     });
     emit(kind::CONNECT_FAILED, |record| {
         fill(record);
@@ -249,7 +230,7 @@ fn never_entered(error: i64) {
             path: [0; UNIX_PATH],
             protocol: 0,
             unentered: 1,
-            reserved: 0,
+            denied: 0,
         }),
     );
 }
@@ -314,9 +295,4 @@ fn address_v6(bytes: &[u8; 28]) -> Address {
         }
         _ => Address::NONE,
     }
-}
-
-#[inline(always)]
-fn result(context: &TracePointContext) -> i64 {
-    argument(context, 0) as i64
 }

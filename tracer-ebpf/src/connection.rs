@@ -1,9 +1,10 @@
 //! Connections of nginx that stood: how they ended, told where nginx has just complained.
 
+use aya_ebpf::EbpfContext;
 use tracer_common::{
     interest,
     layout::NONE,
-    record::{PeerEnded, Task, UpstreamClosed, kind, peer_end},
+    record::{CALLERS, PeerEnded, Task, UpstreamClosed, kind, peer_end},
 };
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     log_line,
     maps::{ATTEMPTS, Attempt, BROKEN, become_interested},
     packet::dialled,
+    reply::stack,
 };
 
 /// The peer has said all it will.
@@ -69,23 +71,21 @@ pub fn broken_one_closed(socket: u64) {
 /// A process that ends closes its sockets in an order of no meaning; that a connection ended with
 /// it says why. The peers of healthy connections seldom die.
 #[inline(always)]
-pub fn dying_peer_closes(socket: u64) {
+pub fn dying_peer_closes(context: &impl EbpfContext, socket: u64) {
     if exiting() {
-        peer_ended(socket, peer_end::CLOSED, NONE);
+        peer_ended(context, socket, peer_end::CLOSED, NONE);
     }
 }
 
 /// The socket's owner, or the kernel for it, ended a connection to a dialled address.
 #[inline(never)]
-pub fn peer_ended(socket: u64, how: u32, reason: u32) {
+pub fn peer_ended(context: &impl EbpfContext, socket: u64, how: u32, reason: u32) {
     let local = local_address(socket);
     if !dialled(&local) {
         return;
     }
     let ending = exiting();
-    emit(
-        kind::PEER_ENDED,
-        fill!(record: PeerEnded {
+    let fill = fill!(record: PeerEnded {
             header: header(kind::PEER_ENDED),
             task: current_task(),
             local: local,
@@ -98,9 +98,16 @@ pub fn peer_ended(socket: u64, how: u32, reason: u32) {
             listening: 0,
             exiting: u32::from(ending),
             exit_code: if ending { exit_code() } else { 0 },
-            reserved: 0,
-        }),
-    );
+        without_socket: 0,
+        callers: [0; CALLERS],
+    });
+    emit(kind::PEER_ENDED, |record| {
+        fill(record);
+        if how == peer_end::RESET && reason == NONE {
+            // SAFETY: the record was filled above.
+            stack(context, unsafe { &mut (*record).callers });
+        }
+    });
 }
 
 #[inline(never)]
@@ -109,8 +116,6 @@ fn tell(socket: u64, attempt: &Attempt) {
     if !log_line::wrote_of_a_close(tid) {
         return;
     }
-    let next: Option<u32> = read(socket, layout!(tcp_snd_nxt));
-    let since = |from: u32| read::<u32>(socket, from).zip(next);
     emit(
         kind::UPSTREAM_CLOSED,
         fill!(record: UpstreamClosed {
@@ -132,12 +137,26 @@ fn tell(socket: u64, attempt: &Attempt) {
             jiffies: log_line::jiffies(),
             last_sent: read(socket, layout!(tcp_lsndtime)).unwrap_or(u32::MAX),
             last_received: read(socket, layout!(tcp_lrcvtime)).unwrap_or(u32::MAX),
-            unacknowledged: since(layout!(tcp_snd_una)).map_or(u32::MAX, |(una, next)| next.wrapping_sub(una)),
-            unsent: since(layout!(tcp_write_seq)).map_or(u32::MAX, |(end, next)| end.wrapping_sub(next)),
+            unacknowledged: distance(socket, layout!(tcp_snd_una), layout!(tcp_snd_nxt)),
+            unsent: distance(socket, layout!(tcp_snd_nxt), layout!(tcp_write_seq)),
             retransmissions: read(socket, layout!(tcp_total_retrans)).unwrap_or(u32::MAX),
             // Kept eight times as large (`tcp_rtt_estimator`).
             round_trip: read::<u32>(socket, layout!(tcp_srtt_us)).map_or(u32::MAX, |eight| eight >> 3),
             reserved: 0,
         }),
     );
+}
+
+/// How many sequence numbers lie between two of a socket, `u32::MAX` where one cannot be read. The
+/// verifier before 5.12 refuses an `Option` that is kept over a call: its value is not written
+/// where there is none.
+#[inline(always)]
+fn distance(socket: u64, from: u32, to: u32) -> u32 {
+    let Some(from) = read::<u32>(socket, from) else {
+        return u32::MAX;
+    };
+    let Some(to) = read::<u32>(socket, to) else {
+        return u32::MAX;
+    };
+    to.wrapping_sub(from)
 }

@@ -3,10 +3,7 @@
 //! nginx writes the line between learning of the error and closing the descriptor, in the same
 //! thread (`ngx_log_error_core`, one unbuffered `write()` a line).
 
-use aya_ebpf::{
-    helpers::{bpf_jiffies64, bpf_probe_read_user, bpf_probe_read_user_buf},
-    programs::TracePointContext,
-};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_probe_read_user, bpf_probe_read_user_buf};
 use tracer_common::{
     interest,
     record::{LOG_LINE, LogLine, LogLineHead, SHORT_LINE, kind},
@@ -14,9 +11,7 @@ use tracer_common::{
 
 use crate::{
     emit::{current, current_task, header, lost, now},
-    kernel::argument,
     maps::{EVENTS, FAILING, Failing, TASKS, UNANNOUNCED, become_interested, interested},
-    stand_in::call_programs,
 };
 
 /// How long after a failure its line is awaited, in nanoseconds.
@@ -45,23 +40,11 @@ const AFTER_LINE: u64 = 200_000_000;
 /// Closes that are told at most for lines that went before.
 const CLOSES_OF_LINES: u64 = 16;
 
-call_programs!(
-    sys_enter_write,
-    sys_enter_write_stand_in,
-    SYS_ENTER_WRITE,
-    something_written
-);
-
-/// match-proto: syscalls:sys_enter_write(unsigned int fd, const char *buf, size_t count)
+/// A thread writes `count` bytes.
 #[inline(always)]
-fn something_written(context: &TracePointContext) {
+pub fn written(buffer: u64, count: u64) {
     let (tgid, tid) = current();
-    if TASKS.get_ptr(tgid).is_none() {
-        return;
-    }
-    let buffer = argument(context, 1);
-    let count = argument(context, 2);
-    if count <= STAMP as u64 {
+    if TASKS.get_ptr(tgid).is_none() || count <= STAMP as u64 {
         return;
     }
     let Some(level) = level_of_a_log_line(buffer) else {

@@ -15,6 +15,7 @@ mod neighbour;
 mod packet;
 mod process;
 mod reply;
+mod rule;
 mod socket;
 mod stand_in;
 

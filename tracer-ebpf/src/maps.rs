@@ -5,10 +5,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    bound, interest,
+    Code, bound, heard, interest,
+    layout::RuleLayout,
     record::{Address, Destination, Fate, Outcome, Tally, kind},
     stand_in,
 };
+
+use crate::{emit::current, kernel::layout};
 
 /// Processes whose connections are observed, by process id; the value is a `role`.
 #[map]
@@ -74,6 +77,14 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(bound::RING, 0);
 #[map]
 pub static LOSSES: PerCpuArray<[u64; kind::COUNT as usize]> = PerCpuArray::with_max_entries(1, 0);
 
+/// Which programs have met a call of our own, by `tracer_common::heard`.
+#[map]
+pub static HEARD: Array<u32> = Array::with_max_entries(heard::COUNT, 0);
+
+/// The code that runs the rules of hooks; filled in where the kernel does not say why it drops.
+#[map]
+pub static HOOK_CODE: Array<Code> = Array::with_max_entries(bound::HOOK_CODE, 0);
+
 /// How many dropped packets of neighbours this processor told lately.
 #[map]
 pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
@@ -95,6 +106,27 @@ pub struct Shift {
     pub at_work: u32,
     /// The thread that it was last run for, plus 1; 0 once the stand-in was run behind it.
     pub done_for: u32,
+}
+
+/// The same of those that met a rule.
+#[map]
+pub static RULE_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Rules whose memory was told lately, by the address of the expression that decides.
+#[map]
+pub static RULES: LruHashMap<u64, ToldRule> = LruHashMap::with_max_entries(bound::RULES, 0);
+
+/// Where the fields of nftables' structures lie; user space sets it once its module is there.
+#[map]
+pub static RULE_LAYOUT: Array<RuleLayout> = Array::with_max_entries(1, 0);
+
+/// When a rule's memory was told, and of which generation of the rules.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ToldRule {
+    pub at: u64,
+    pub generation: u32,
+    pub reserved: u32,
 }
 
 /// What was told since a moment.
@@ -153,6 +185,9 @@ pub struct Call {
     pub remote: Address,
     pub netns: u32,
     pub descriptor: u32,
+    /// The error that the security modules answered with, positive; 0 for none.
+    pub denied: u32,
+    pub reserved: u32,
 }
 
 /// An attempt from SYN_SENT on; once it succeeded, the connection until nginx closes it.
@@ -172,6 +207,34 @@ pub struct Attempt {
     pub tid: u32,
     /// Local address under which it stands in `WAITING`; family 0 where it does not.
     pub waiting: Address,
+}
+
+/// Notes that a program has met a call of our own.
+#[inline(always)]
+pub fn hear(which: u32) {
+    let (tgid, _) = current();
+    if tgid == layout!(own_process)
+        && let Some(heard) = HEARD.get_ptr_mut(which)
+    {
+        // SAFETY: elements are aligned numbers, read and written whole.
+        unsafe { *heard = 1 };
+    }
+}
+
+/// Whether the address is in code that runs the rules of a hook.
+#[inline(always)]
+pub fn in_a_hook(address: u64) -> bool {
+    for index in 0..bound::HOOK_CODE {
+        let Some(code) = HOOK_CODE.get_ptr(index) else {
+            return false;
+        };
+        // SAFETY: user space fills it in before the trace begins, and never changes it.
+        let code = unsafe { &*code };
+        if code.start < address && address <= code.end {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether anything of that kind is to be looked for.

@@ -1,13 +1,13 @@
 //! Packets of ARP and of IPv6 neighbour discovery that a packet filter freed: without them no SYN
 //! leaves for its next hop.
 
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::{maps::PerCpuArray, programs::RawTracePointContext};
 use tracer_common::record::{Address, FRAMES, NeighbourDropped, kind};
 
 use crate::{
     emit::{emit, fill, header, lost, now},
     kernel::{inode_of_net, layout, net_of_packet, read},
-    maps::NEIGHBOUR_CREDIT,
+    maps::{Credit, NEIGHBOUR_CREDIT},
     packet::beside,
     reply::stack,
 };
@@ -28,19 +28,19 @@ const MOST_IN_A_WINDOW: u64 = 64;
 const WINDOW_NS: u64 = 100_000_000;
 
 /// What one packet asks or tells.
-struct Talk {
-    wanted: Address,
-    asker: Address,
-    answer: bool,
+pub struct Talk {
+    pub wanted: Address,
+    pub asker: Address,
+    pub answer: bool,
 }
 
 /// Tells that a packet filter freed `skb`, where that is a packet of ARP or neighbour discovery.
-#[inline(always)]
+#[inline(never)]
 pub fn dropped(context: &RawTracePointContext, skb: u64) {
     let Some(talk) = talk(skb) else {
         return;
     };
-    if !may_tell() {
+    if !may_tell(&NEIGHBOUR_CREDIT) {
         lost(u32::from(kind::NEIGHBOUR_DROPPED));
         return;
     }
@@ -65,8 +65,9 @@ pub fn dropped(context: &RawTracePointContext, skb: u64) {
     });
 }
 
+/// What `skb` asks or tells, where it is a packet of ARP or neighbour discovery.
 #[inline(always)]
-fn talk(skb: u64) -> Option<Talk> {
+pub fn talk(skb: u64) -> Option<Talk> {
     let protocol = u16::from_be(read(skb, layout!(skb_protocol))?);
     if protocol != ETH_P_ARP && protocol != ETH_P_IPV6 {
         return None;
@@ -124,9 +125,10 @@ fn discovery(start: u64) -> Option<Talk> {
     })
 }
 
+/// Whether this processor has told few such packets lately; takes one more as told.
 #[inline(always)]
-fn may_tell() -> bool {
-    let Some(credit) = NEIGHBOUR_CREDIT.get_ptr_mut(0) else {
+pub fn may_tell(told: &PerCpuArray<Credit>) -> bool {
+    let Some(credit) = told.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: the pointer is to this processor's own element of the map.

@@ -16,6 +16,9 @@ const ETH_P_IPV6: u16 = 0x86dd;
 const IPPROTO_TCP: u8 = 6;
 /// `SKB_DST_PTRMASK` of include/linux/skbuff.h: the flag beside a route that it is not counted.
 const DST: u64 = !1;
+/// `RTN_LOCAL` of include/uapi/linux/rtnetlink.h, `RTF_LOCAL` of include/uapi/linux/ipv6_route.h.
+const RTN_LOCAL: u16 = 2;
+const RTF_LOCAL: u32 = 0x8000_0000;
 /// Bits of the flag byte of a TCP header.
 pub const FLAG_SYN: u8 = 0x02;
 pub const FLAG_RST: u8 = 0x04;
@@ -69,8 +72,7 @@ pub fn beside(skb: u64, net: u64) -> Beside {
     Beside {
         mark: read(skb, layout!(skb_mark)).unwrap_or(0),
         input: read(skb, layout!(skb_iif)).unwrap_or(0),
-        output: read::<u64>(skb, layout!(skb_refdst))
-            .and_then(|route| read::<u64>(route & DST, layout!(dst_dev)))
+        output: read::<u64>(route(skb), layout!(dst_dev))
             .and_then(|device| read(device, layout!(netdev_ifindex)))
             .unwrap_or(0),
         generation: read(net, layout!(net_nft_generation)).unwrap_or(NONE),
@@ -147,6 +149,24 @@ fn assemble(from: Address, to: Address, tcp: &[u8; TCP_START], ttl: u8) -> Segme
         ttl,
         reserved: 0,
     }
+}
+
+/// Whether the packet was routed to this host: only then `tcp_v4_send_reset` answers it where no
+/// socket does.
+#[inline(always)]
+pub fn v4_is_for_this_host(skb: u64) -> bool {
+    read::<u16>(route(skb), layout!(rtable_type)).is_none_or(|kind| kind == RTN_LOCAL)
+}
+
+/// The same of `tcp_v6_send_reset` (`ipv6_unicast_destination`).
+#[inline(always)]
+pub fn v6_is_for_this_host(skb: u64) -> bool {
+    read::<u32>(route(skb), layout!(rt6_flags)).is_none_or(|flags| flags & RTF_LOCAL != 0)
+}
+
+#[inline(always)]
+fn route(skb: u64) -> u64 {
+    read::<u64>(skb, layout!(skb_refdst)).unwrap_or(0) & DST
 }
 
 /// Whether nginx dialled the address lately.

@@ -1,9 +1,6 @@
 //! The life of processes: of nginx, and of those that hold listening sockets.
 
-use aya_ebpf::{
-    macros::raw_tracepoint,
-    programs::{RawTracePointContext, TracePointContext},
-};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{
     record::{Executed, Forked, ListenCalled, OomVictim, ProcessExited, SignalSent, Task, kind},
     role,
@@ -11,9 +8,9 @@ use tracer_common::{
 
 use crate::{
     emit::{current_task, emit, fill, header, no_room},
-    kernel::{argument, exit_code_of, layout, read},
+    kernel::{exit_code_of, layout, read},
     maps::{CALLS, FAILING, OWNERS, TASKS},
-    stand_in::{call_programs, programs},
+    stand_in::programs,
 };
 
 /// How the programs of nginx and its derivatives are called; the names are zero-padded to what
@@ -156,19 +153,11 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
     0
 }
 
-call_programs!(
-    sys_exit_listen,
-    sys_exit_listen_stand_in,
-    SYS_EXIT_LISTEN,
-    listen_returns
-);
-
-/// The one sign of a Unix socket that begins to listen: no tracepoint is about those.
-///
-/// match-proto: syscalls:sys_exit_listen(long ret)
+/// `listen()` returns: the one sign of a Unix socket that begins to listen, as no tracepoint is
+/// about those.
 #[inline(always)]
-fn listen_returns(context: &TracePointContext) {
-    if argument(context, 0) != 0 {
+pub fn listen_returns(result: i64) {
+    if result != 0 {
         return;
     }
     let task = current_task();

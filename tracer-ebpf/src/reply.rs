@@ -1,17 +1,21 @@
-//! What becomes of nginx's SYN and of its answer, in any namespace of this host.
+//! What becomes of nginx's SYN and of its answer, in any namespace of this host. `places` has the
+//! programs that are one of several means.
+
+mod places;
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_stack, programs::RawTracePointContext};
 use tracer_common::{
     layout::NONE,
     record::{
-        FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind, peer_end,
+        CALLERS, FRAMES, Fate, IcmpSent, PacketDropped, PeerEnded, ResetSent, Segment, kind,
+        peer_end,
     },
 };
 
 use crate::{
-    connection,
     emit::{current_task, emit, fill, header, now},
     kernel::{layout, read},
+    maps::{Attempt, in_a_hook},
     neighbour,
     packet::{
         FLAG_ACK, FLAG_RST, FLAG_SYN, Side, attempt_under_way, belongs, beside, dialled, locate,
@@ -26,39 +30,30 @@ const NOT_DROPPED: u32 = 1;
 /// `TCP_LISTEN`.
 const LISTEN: u8 = 10;
 
-programs!(
-    tcp_send_reset,
-    tcp_send_reset_stand_in,
-    TCP_SEND_RESET,
-    reset_sent
-);
 programs!(kfree_skb, kfree_skb_stand_in, KFREE_SKB, packet_freed);
-programs!(icmp_send, icmp_send_stand_in, ICMP_SEND, icmp_error_sent);
 
-/// match-proto: tcp:tcp_send_reset(const struct sock *sk, const struct sk_buff *skb[, const enum sk_rst_reason reason])
+/// A segment was answered with a reset, unless it is one itself (`tcp_v4_send_reset`), by `socket` or, where that is 0, for want of one.
 #[inline(always)]
-fn reset_sent(context: &RawTracePointContext) {
-    let skb: u64 = context.arg(1);
-    if skb == 0 {
-        // `tcp_send_active_reset` answers nothing: the socket itself is given up.
-        connection::peer_ended(context.arg(0), peer_end::RESET, reset_reason(context));
-        return;
+pub fn answered_with_reset(context: &impl EbpfContext, socket: u64, skb: u64, reason: u32) {
+    if !opening_refused(socket, skb, reason) {
+        answered(context, socket, skb, reason);
     }
-    let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_ACK) else {
-        return;
+}
+
+/// A SYN of nginx was answered with a reset. Returns whether the segment is a SYN at all.
+#[inline(never)]
+fn opening_refused(socket: u64, skb: u64, reason: u32) -> bool {
+    let Some(mut segment) = segment(skb, FLAG_SYN) else {
+        return false;
     };
-    if segment.flags & FLAG_SYN == 0 {
-        answered(context, skb, segment);
-        return;
-    }
-    if segment.flags & FLAG_ACK != 0 || belongs(&segment) != Some(Side::Nginx) {
-        return;
+    if segment.flags & (FLAG_ACK | FLAG_RST) != 0 || belongs(&segment) != Some(Side::Nginx) {
+        return true;
     }
     locate(skb, &mut segment);
-    let reason = reset_reason(context);
-    if let Some(attempt) = attempt_under_way(&segment) {
+    let tells = reason != NONE || socket == 0;
+    if tells && let Some(attempt) = attempt_under_way(&segment) {
         attempt.reset_sent = fate(&segment, reason);
-        return;
+        return true;
     }
     emit(
         kind::RESET_SENT,
@@ -66,45 +61,45 @@ fn reset_sent(context: &RawTracePointContext) {
                 header: header(kind::RESET_SENT),
                 segment: segment,
                 reason: reason,
-                reserved: 0,
+                by_socket: u32::from(socket != 0),
         }),
     );
-}
-
-#[inline(always)]
-fn reset_reason(context: &RawTracePointContext) -> u32 {
-    match layout!(reset_reason_argument) {
-        2 => context.arg(2),
-        _ => NONE,
-    }
+    true
 }
 
 /// A segment of a connection that stood for nginx was answered with a reset.
-#[inline(always)]
-fn answered(context: &RawTracePointContext, skb: u64, mut segment: Segment) {
-    if !dialled(&segment.to) {
+#[inline(never)]
+fn answered(context: &impl EbpfContext, socket: u64, skb: u64, reason: u32) {
+    let Some(mut segment) = segment(skb, FLAG_ACK) else {
+        return;
+    };
+    if segment.flags & FLAG_RST != 0 || !dialled(&segment.to) {
         return;
     }
     locate(skb, &mut segment);
-    let socket: u64 = context.arg(0);
     let state: u8 = read(socket, layout!(sock_state)).unwrap_or(0);
-    emit(
-        kind::PEER_ENDED,
-        fill!(record: PeerEnded {
-            header: header(kind::PEER_ENDED),
-            task: current_task(),
-            local: segment.to,
-            remote: segment.from,
-            how: peer_end::RESET_IN_ANSWER,
-            reason: reset_reason(context),
-            netns: segment.netns,
-            accepted: 0,
-            listening: u32::from(state == LISTEN),
-            exiting: 0,
-            exit_code: 0,
-            reserved: 0,
-        }),
-    );
+    let fill = fill!(record: PeerEnded {
+        header: header(kind::PEER_ENDED),
+        task: current_task(),
+        local: segment.to,
+        remote: segment.from,
+        how: peer_end::RESET_IN_ANSWER,
+        reason: reason,
+        netns: segment.netns,
+        accepted: 0,
+        listening: u32::from(state == LISTEN),
+        exiting: 0,
+        exit_code: 0,
+        without_socket: u32::from(socket == 0),
+        callers: [0; CALLERS],
+    });
+    emit(kind::PEER_ENDED, |record| {
+        fill(record);
+        if reason == NONE {
+            // SAFETY: the record was filled above.
+            stack(context, unsafe { &mut (*record).callers });
+        }
+    });
 }
 
 /// match-proto: skb:kfree_skb(struct sk_buff *skb, void *location[, enum skb_drop_reason reason[, struct sock *rx_sk]])
@@ -118,25 +113,38 @@ fn packet_freed(context: &RawTracePointContext) {
         return;
     }
     let skb: u64 = context.arg(0);
+    let opening = opening_dropped(context, skb, reason);
+    if !opening && by_netfilter(context, reason) && !filtered(skb) {
+        neighbour::dropped(context, skb);
+    }
+}
+
+/// Kernels without reasons free here what they are done with, too: only the place tells.
+#[inline(always)]
+fn by_netfilter(context: &RawTracePointContext, reason: u32) -> bool {
+    match layout!(drop_by_netfilter) {
+        NONE => in_a_hook(context.arg(1)),
+        netfilter => reason == netfilter,
+    }
+}
+
+/// A segment that opens a connection or refuses one was freed. Returns whether it is such a
+/// segment at all.
+#[inline(never)]
+fn opening_dropped(context: &RawTracePointContext, skb: u64, reason: u32) -> bool {
     let Some(mut segment) = segment(skb, FLAG_SYN | FLAG_RST) else {
-        // A kernel without reasons frees here what it is done with, too.
-        if reason != NONE && reason == layout!(drop_by_netfilter) {
-            match segment(skb, FLAG_ACK) {
-                Some(segment) => filtered(skb, segment),
-                None => neighbour::dropped(context, skb),
-            }
-        }
-        return;
+        return false;
     };
     let Some(side) = belongs(&segment) else {
-        return;
+        return true;
     };
     let net = locate(skb, &mut segment);
-    if reason == layout!(drop_without_socket)
+    if may_lack_a_socket(reason)
         && let Some(attempt) = attempt_under_way(&segment)
+        && (reason != NONE || was_refused(attempt, &segment))
     {
         attempt.no_socket = fate(&segment, reason);
-        return;
+        return true;
     }
     let fill = fill!(record: PacketDropped {
         header: header(kind::PACKET_DROPPED),
@@ -154,17 +162,33 @@ fn packet_freed(context: &RawTracePointContext) {
             stack(context, unsafe { &mut (*record).frames });
         }
     });
+    true
 }
 
-/// Netfilter freed a segment of a connection that stood.
+#[inline(always)]
+fn may_lack_a_socket(reason: u32) -> bool {
+    reason == layout!(drop_without_socket)
+}
+
+/// `tcp_v4_rcv` and `tcp_v6_rcv` free the SYN right after the reset that answers it.
+#[inline(always)]
+fn was_refused(attempt: &Attempt, segment: &Segment) -> bool {
+    attempt.reset_sent.at != 0 && attempt.reset_sent.netns == segment.netns
+}
+
+/// Netfilter freed a segment of a connection that stood. Returns whether it is a segment of TCP
+/// at all.
 #[inline(never)]
-fn filtered(skb: u64, mut segment: Segment) {
+fn filtered(skb: u64) -> bool {
+    let Some(mut segment) = segment(skb, FLAG_ACK) else {
+        return false;
+    };
     let (how, target, nginx) = if dialled(&segment.to) {
         (peer_end::REQUEST_FILTERED, segment.to, segment.from)
     } else if dialled(&segment.from) {
         (peer_end::RESPONSE_FILTERED, segment.from, segment.to)
     } else {
-        return;
+        return true;
     };
     locate(skb, &mut segment);
     let netns = segment.netns;
@@ -182,9 +206,11 @@ fn filtered(skb: u64, mut segment: Segment) {
             listening: 0,
             exiting: 0,
             exit_code: 0,
-            reserved: 0,
+            without_socket: 0,
+            callers: [0; CALLERS],
         }),
     );
+    true
 }
 
 /// What becomes of a SYN inside the `connect()` that sent it is told with the end of the attempt:
@@ -206,10 +232,9 @@ fn by_a_rule(reason: u32) -> bool {
     netfilter == NONE || reason == netfilter
 }
 
-/// match-proto: icmp:icmp_send(const struct sk_buff *skb, int type, int code)
+/// This host answers a SYN of nginx with an ICMP error.
 #[inline(always)]
-fn icmp_error_sent(context: &RawTracePointContext) {
-    let skb: u64 = context.arg(0);
+pub fn answered_with_icmp(context: &impl EbpfContext, skb: u64, icmp: u32, code: u32) {
     let Some(mut segment) = segment(skb, FLAG_SYN) else {
         return;
     };
@@ -220,8 +245,8 @@ fn icmp_error_sent(context: &RawTracePointContext) {
     let fill = fill!(record: IcmpSent {
         header: header(kind::ICMP_SENT),
         segment: segment,
-        kind: context.arg(1),
-        code: context.arg(2),
+        kind: icmp,
+        code: code,
         beside: beside(skb, net),
         frames: [0; FRAMES],
     });
@@ -232,15 +257,16 @@ fn icmp_error_sent(context: &RawTracePointContext) {
     });
 }
 
-/// Fills in the kernel's stack: it names the hook in which a packet filter decided.
+/// Fills in the kernel's stack: it names the hook in which a packet filter decided, and who called
+/// for a reset.
 #[inline(always)]
-pub fn stack(context: &RawTracePointContext, frames: &mut [u64; FRAMES]) {
+pub fn stack<const LENGTH: usize>(context: &impl EbpfContext, frames: &mut [u64; LENGTH]) {
     // SAFETY: the buffer is as long as told; a failure leaves zeroes.
     unsafe {
         bpf_get_stack(
             context.as_ptr(),
             frames.as_mut_ptr().cast(),
-            (FRAMES * 8) as u32,
+            (LENGTH * 8) as u32,
             0,
         );
     }

@@ -82,7 +82,7 @@ fn state_changes(context: &RawTracePointContext) {
         (SYN_SENT, CLOSE) => attempt_ends(socket),
         (ESTABLISHED, CLOSE_WAIT) => connection::fin_arrives(socket),
         (ESTABLISHED, FIN_WAIT1) => {
-            connection::dying_peer_closes(socket);
+            connection::dying_peer_closes(context, socket);
             connection::closed(socket);
         }
         (CLOSE_WAIT, LAST_ACK) => {

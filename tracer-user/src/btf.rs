@@ -5,47 +5,28 @@
 //! LGPL, which does not fit a static binary under MIT or Apache-2.0; aya's reader keeps members
 //! to itself.
 
+mod elf;
+mod format;
+mod module;
+mod source;
+
 use std::{collections::HashMap, path::Path};
 
-/// The kinds of Documentation/bpf/btf.rst that are looked at.
-mod kind {
-    pub const INT: u32 = 1;
-    pub const PTR: u32 = 2;
-    pub const ARRAY: u32 = 3;
-    pub const STRUCT: u32 = 4;
-    pub const UNION: u32 = 5;
-    pub const ENUM: u32 = 6;
-    pub const TYPEDEF: u32 = 8;
-    pub const VOLATILE: u32 = 9;
-    pub const CONST: u32 = 10;
-    pub const RESTRICT: u32 = 11;
-    pub const FUNC: u32 = 12;
-    pub const FUNC_PROTO: u32 = 13;
-    pub const VAR: u32 = 14;
-    pub const DATASEC: u32 = 15;
-    pub const DECL_TAG: u32 = 17;
-    pub const TYPE_TAG: u32 = 18;
-    pub const ENUM64: u32 = 19;
-}
+use format::{MAGIC, hash, kind, kind_of, u16_at, u32_at};
+pub use source::{BtfError, Kinship, Source};
 
-const MAGIC: u16 = 0xeb9f;
 /// How deep anonymous members and type modifiers are followed.
 const DEPTH: u32 = 16;
-
-/// Why the kernel's types cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum BtfError {
-    #[error(
-        "reading the kernel's types from {path}: {error}; the kernel must be built with CONFIG_DEBUG_INFO_BTF"
-    )]
-    Unreadable { path: String, error: std::io::Error },
-    #[error("{0}: these bytes are no BTF of this machine's byte order")]
-    Malformed(String),
-}
+/// How many members are looked at for one field: those of a real structure with all that is
+/// anonymous in it are some hundreds, but anonymous members may refer to each other without end.
+const MOST_MEMBERS: u32 = 1 << 16;
+/// No name is longer, its final 0 included (`KSYM_NAME_LEN`, Linux 6.1).
+const LONGEST_NAME: usize = 512;
 
 /// The types of one kernel.
 pub struct Btf {
     bytes: Vec<u8>,
+    source: Source,
     /// Where the strings begin.
     strings: usize,
     /// Where each type begins; type ids count from 1.
@@ -79,22 +60,19 @@ pub struct Argument {
 }
 
 impl Btf {
-    /// Reads the types of the running kernel.
-    pub fn of_running_kernel() -> Result<Self, BtfError> {
-        Self::open(Path::new("/sys/kernel/btf/vmlinux"))
+    /// These types, where they are the running kernel's, with those of a module; `None` where the
+    /// module is not loaded, or the kernel tells no types of modules.
+    pub fn with_module(&self, name: &str) -> Option<Self> {
+        if !self.is_the_kernels_own() {
+            return None;
+        }
+        let module = std::fs::read(Path::new("/sys/kernel/btf").join(name)).ok()?;
+        let joined = module::joined(&self.bytes, &module)?;
+        Self::parse(joined, self.source.clone())
     }
 
-    /// Reads types from a file that holds raw BTF.
-    pub fn open(path: &Path) -> Result<Self, BtfError> {
-        let bytes = std::fs::read(path).map_err(|error| BtfError::Unreadable {
-            path: path.display().to_string(),
-            error,
-        })?;
-        Self::parse(bytes).ok_or_else(|| BtfError::Malformed(path.display().to_string()))
-    }
-
-    /// Indexes raw BTF; `None` where the bytes are none.
-    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+    /// Indexes raw BTF that came from there; `None` where the bytes are none.
+    pub fn parse(bytes: Vec<u8>, source: Source) -> Option<Self> {
         if u16_at(&bytes, 0)? != MAGIC {
             return None;
         }
@@ -107,6 +85,7 @@ impl Btf {
         }
         let mut btf = Self {
             bytes,
+            source,
             strings,
             types: vec![0],
             named: HashMap::new(),
@@ -131,15 +110,35 @@ impl Btf {
         Some(btf)
     }
 
+    /// The raw BTF, as other readers of it take it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether the running kernel says the very same of itself. Only then do the numbers of types
+    /// and functions mean to it what they mean here.
+    pub fn is_the_kernels_own(&self) -> bool {
+        match &self.source {
+            Source::Kernel => true,
+            Source::File { kinship, .. } => *kinship == Kinship::SameTypes,
+        }
+    }
+
+    /// Whether a structure of that name is among the types.
+    fn has(&self, structure: &str) -> bool {
+        self.find(kind::STRUCT, structure).is_some()
+    }
+
     /// Where the field lies that `path` names, such as `__sk_common.skc_dport`; members of
     /// anonymous structs and unions count as their parent's.
     pub fn field(&self, structure: &str, path: &str) -> Option<Field> {
         let mut id = self.find(kind::STRUCT, structure)?;
-        let mut bits = 0;
+        let mut bits = 0_u32;
         let mut bit_size = 0;
+        let mut budget = MOST_MEMBERS;
         for name in path.split('.') {
-            let (field, member) = self.member(id, name, DEPTH)?;
-            bits += field.bit_offset;
+            let (field, member) = self.member(id, name, DEPTH, &mut budget)?;
+            bits = bits.checked_add(field.bit_offset)?;
             bit_size = field.bit_size;
             id = member;
         }
@@ -225,13 +224,14 @@ impl Btf {
         Some(Argument { name, pointer })
     }
 
-    fn member(&self, id: u32, name: &str, depth: u32) -> Option<(Field, u32)> {
+    fn member(&self, id: u32, name: &str, depth: u32, budget: &mut u32) -> Option<(Field, u32)> {
         let position = self.position(self.unqualified(id)?)?;
         if depth == 0 || !matches!(self.kind(position)?, kind::STRUCT | kind::UNION) {
             return None;
         }
         let bit_fields = self.word(position + 4)? >> 31 == 1;
         for index in 0..self.count(position)? {
+            *budget = budget.checked_sub(1)?;
             let entry = position + 12 + index * 12;
             let (member_name, member) = (self.string(self.word(entry)?), self.word(entry + 4)?);
             let offset = self.word(entry + 8)?;
@@ -249,7 +249,7 @@ impl Btf {
                 return Some((field, member));
             }
             if member_name.is_empty()
-                && let Some((inner, member)) = self.member(member, name, depth - 1)
+                && let Some((inner, member)) = self.member(member, name, depth - 1, budget)
             {
                 let bit_offset = field.bit_offset.checked_add(inner.bit_offset)?;
                 return Some((
@@ -329,123 +329,14 @@ impl Btf {
     fn string(&self, offset: u32) -> &str {
         let from = self.strings.saturating_add(offset as usize);
         let rest = self.bytes.get(from..).unwrap_or_default();
-        let length = rest.iter().position(|byte| *byte == 0).unwrap_or(0);
+        let length = rest
+            .iter()
+            .take(LONGEST_NAME)
+            .position(|byte| *byte == 0)
+            .unwrap_or(0);
         std::str::from_utf8(&rest[..length]).unwrap_or_default()
     }
 }
 
-fn kind_of(info: u32) -> u32 {
-    (info >> 24) & 0x1f
-}
-
-fn u16_at(bytes: &[u8], position: usize) -> Option<u16> {
-    let bytes = bytes.get(position..position.checked_add(2)?)?;
-    Some(u16::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], position: usize) -> Option<u32> {
-    let bytes = bytes.get(position..position.checked_add(4)?)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-/// Names are kept as FNV-1a hashes: twenty thousand strings would outweigh all else; a find
-/// compares the name itself.
-fn hash(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn running() -> Option<Btf> {
-        match Btf::of_running_kernel() {
-            Ok(btf) => Some(btf),
-            Err(error) => {
-                println!("skipped: {error}");
-                None
-            }
-        }
-    }
-
-    #[test]
-    fn a_field_behind_anonymous_unions_is_found() {
-        let Some(btf) = running() else { return };
-        let family = btf.field("sock", "__sk_common.skc_family").expect("family");
-        let dport = btf.field("sock", "__sk_common.skc_dport").expect("dport");
-        let daddr = btf.field("sock", "__sk_common.skc_daddr").expect("daddr");
-        assert_eq!(family.offset(), 16);
-        assert_eq!(dport.offset(), 12);
-        assert_eq!(daddr.offset(), 0);
-        assert_eq!(btf.field("sock", "__sk_common.skc_nonsense"), None);
-        assert_eq!(btf.field("no_such_structure", "field"), None);
-    }
-
-    #[test]
-    fn a_bit_field_knows_its_bit() {
-        let Some(btf) = running() else { return };
-        let field = btf.field("sock", "__sk_common.skc_ipv6only").expect("bit");
-        assert_eq!(field.bit_size, 1);
-    }
-
-    #[test]
-    fn a_tracepoint_names_its_arguments() {
-        let Some(btf) = running() else { return };
-        let arguments = btf.tracepoint("inet_sock_set_state").expect("tracepoint");
-        assert_eq!(
-            arguments[0],
-            Argument {
-                name: "sock".to_owned(),
-                pointer: true
-            }
-        );
-        assert_eq!(arguments.len(), 3);
-        assert_eq!(btf.tracepoint("no_such_tracepoint"), None);
-    }
-
-    #[test]
-    fn variables_and_structures_are_there_or_not() {
-        let Some(btf) = running() else { return };
-        assert!(btf.has_structure("sock") && !btf.has_structure("runqueues"));
-        assert!(btf.has_variable("runqueues") && !btf.has_variable("sock"));
-    }
-
-    #[test]
-    fn the_values_of_an_enum_have_names() {
-        let Some(btf) = running() else { return };
-        let Some(reasons) = btf.enumerators("skb_drop_reason") else {
-            println!("skipped: this kernel has no drop reasons");
-            return;
-        };
-        assert!(
-            reasons
-                .values()
-                .any(|name| name == "SKB_DROP_REASON_NO_SOCKET")
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_behind_a_header_are_read_or_refused(
-            mut bytes in proptest::collection::vec(any::<u8>(), 24..600),
-            types in 0u32..600,
-            strings in 0u32..600,
-        ) {
-            bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
-            bytes[4..8].copy_from_slice(&24u32.to_ne_bytes());
-            bytes[8..12].copy_from_slice(&0u32.to_ne_bytes());
-            bytes[12..16].copy_from_slice(&types.to_ne_bytes());
-            bytes[16..20].copy_from_slice(&strings.to_ne_bytes());
-            if let Some(btf) = Btf::parse(bytes) {
-                for id in 0..btf.types.len() as u32 {
-                    let _ = btf.argument(id);
-                    let _ = btf.member(id, "", DEPTH);
-                }
-            }
-        }
-    }
-}
+mod tests;

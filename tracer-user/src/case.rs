@@ -12,15 +12,17 @@ mod packet_filter;
 mod policy;
 mod programs;
 mod queues;
+mod rule_met;
 mod unix;
 
 pub use connection::{Connection, Earlier, Met, Peer, PeerEnd, PeerEnded, Phase, Undialled};
 pub use packet_filter::{
-    Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, Purpose,
+    Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, KnownBy, Purpose,
 };
 pub use policy::{Denial, Module, Policies};
 pub use programs::{AttachedProgram, ProgramPlace};
 pub use queues::Waiting;
+pub use rule_met::{Memory, RuleEnd, RuleMet, RuleOwner};
 pub use unix::{
     Access, Credentials, EndedUnixListener, FileKind, Mapped, Refusal, RefusedBy, Relation,
     SocketKind, Step, UnixCandidate, UnixFacts, UnixSocket, Walk, WalkEnd,
@@ -202,6 +204,9 @@ pub enum Fact {
     ClientClosed { client: Option<SocketAddr> },
     /// `connect()` returned without having been entered: a seccomp filter answered in its place.
     CallIntercepted,
+    /// The kernel's security modules answered the call with that error
+    /// (`security_socket_connect`, `security_unix_stream_connect`).
+    SecurityDenied { errno: i32 },
     /// The kernel audited that a security module denied this process something.
     Audited { denial: Denial },
     /// The peer's FIN arrived.
@@ -265,6 +270,9 @@ pub struct HostFacts {
     pub ended: Vec<EndedListener>,
     /// TCP sockets bound to the dialled port that do not listen.
     pub bound: Vec<BoundSocket>,
+    /// This kernel lists no socket that is bound and does not listen (`TCPF_BOUND_INACTIVE`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound_unlisted: bool,
     /// Whether a UDP socket is bound to the dialled port where the SYN arrived.
     pub udp_on_port: bool,
     /// The kernel's answer to "how do I reach this address", asked as that worker.
@@ -298,6 +306,9 @@ pub struct HostFacts {
     /// Names of the interfaces on which packets of the attempt were dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
+    /// Namespaces that dropped a packet from an address that is their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources_at_home: Vec<Netns>,
     /// About a Unix socket that was dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unix: Option<UnixFacts>,

@@ -11,6 +11,8 @@ mod floating;
 mod lines;
 mod neighbours;
 mod peers;
+mod reasons;
+mod rules;
 mod unseen;
 
 use std::{collections::HashMap, net::SocketAddr};
@@ -26,6 +28,7 @@ use floating::{Floating, Owner};
 use lines::Lines;
 use neighbours::NeighbourPackets;
 use peers::Peers;
+use rules::Rules;
 use unseen::Unseen;
 
 /// How long an attempt waits for the worker's log line, which follows in the same turn of its
@@ -65,6 +68,7 @@ pub struct Correlator {
     lines: Lines,
     denials: Denials,
     peers: Peers,
+    rules: Rules,
     resolvers: Resolvers,
     malformed: Malformed,
     to_itself: ToItself,
@@ -86,15 +90,14 @@ impl Correlator {
     /// Takes in one piece of evidence. Evidence about processes and listeners is not for here and
     /// is ignored.
     pub fn observe(&mut self, evidence: Evidence, symbols: &impl Symbols) {
-        let at = evidence.at;
-        match evidence.what {
+        let Evidence { at, mut what } = evidence;
+        self.rules.observe(at, &mut what);
+        match what {
             What::ResetSent { .. }
             | What::Dropped { .. }
             | What::IcmpSent { .. }
-            | What::IcmpReceived { .. } => self.floating.add(at, evidence.what, symbols),
-            What::NeighbourPacketDropped { .. } => {
-                self.neighbours.add(at, evidence.what, symbols);
-            }
+            | What::IcmpReceived { .. } => self.floating.add(at, what, symbols),
+            What::NeighbourPacketDropped { .. } => self.neighbours.add(at, what, symbols),
             What::Retransmitted { socket, error } => self.retransmitted(at, socket, error),
             What::Audited { pid, denial } => self.audited(at, pid, denial),
             What::ClientClosed { thread, client } => self.client_closed(at, &thread, client),
@@ -103,14 +106,21 @@ impl Correlator {
             What::PeerEnded {
                 nginx,
                 target,
-                ended,
-            } => self.peers.add(at, nginx, target, ended),
+                mut ended,
+                callers,
+            } => {
+                if ended.reason.is_none() {
+                    let callers = callers.iter().filter_map(|it| symbols.function(*it));
+                    ended.reason = reasons::of_reset(callers).map(str::to_owned);
+                }
+                self.peers.add(at, nginx, target, ended);
+            }
             What::LogLine { thread, text } => self.log_line(at, &thread, &text),
             What::ConnectFailed { .. }
             | What::AttemptEnded { .. }
             | What::Connected { .. }
             | What::SocketFailed { .. }
-            | What::BindFailed { .. } => self.ended(at, evidence.what),
+            | What::BindFailed { .. } => self.ended(at, what),
             _ => {}
         }
     }
@@ -127,6 +137,7 @@ impl Correlator {
         self.floating.forget_before(now);
         self.neighbours.forget_before(now);
         self.peers.forget_before(now);
+        self.rules.forget_before(now);
         let mut ready: Vec<Ended> = Vec::from_iter(ready)
             .into_iter()
             .map(|waiting| self.complete(waiting))
@@ -276,6 +287,7 @@ impl Correlator {
             ended.timeline.extend(self.peers.of(&ended.attempt));
         }
         ended.timeline.sort_by_key(|seen| seen.at);
+        reasons::recognise(&mut ended.timeline);
         if ended.log.is_none() {
             self.lines.owe(ended.thread.tid, &ended.attempt);
         }

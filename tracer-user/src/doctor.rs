@@ -19,10 +19,15 @@ pub struct Examination {
     pub root: bool,
     /// Capabilities that are needed and not held, such as `CAP_BPF`.
     pub missing_capabilities: Vec<String>,
-    /// Whether the kernel describes its types (`/sys/kernel/btf/vmlinux`).
+    /// Whether the kernel's types could be read, from itself (`/sys/kernel/btf/vmlinux`) or from a file.
     pub btf: bool,
+    /// The file that was asked for, where it was one.
+    pub btf_file: Option<String>,
     /// The mode of `/sys/kernel/security/lockdown`, where it can be read.
     pub lockdown: Option<String>,
+    /// Why nothing can be observed, and what to do next; null where failures can be told.
+    pub obstacle: Option<String>,
+    /// Empty where none could be tried.
     pub probes: Vec<Probe>,
     pub nginx: Vec<NginxInstance>,
     /// What this host cannot show, in words.
@@ -40,11 +45,9 @@ pub struct Probe {
 }
 
 impl Examination {
-    /// Whether failures can be told at all: every core observation is there.
+    /// Whether failures can be told at all: nothing stands in the way.
     pub fn can_observe(&self) -> bool {
-        self.probes
-            .iter()
-            .all(|probe| !probe.core || probe.is_made())
+        self.obstacle.is_none()
     }
 
     /// 0 where failures can be told, else 1.
@@ -85,12 +88,16 @@ impl Examination {
             terminal.paint(Tone::Bad, "nothing can be observed here")
         };
         page.push_str(&format!("{verdict}\n\n"));
+        let obstacle = self.obstacle.iter().map(|obstacle| visible(obstacle));
+        terminal.labelled(&mut page, "why", Some(Tone::Bad), obstacle);
         self.push_host(&mut page, terminal);
         page.push('\n');
         for probe in &self.probes {
             probe.push(&mut page, terminal);
         }
-        page.push('\n');
+        if !self.probes.is_empty() {
+            page.push('\n');
+        }
         terminal.labelled(&mut page, "nginx", None, instances(&self.nginx));
         let limits = self.limits.iter().map(|limit| visible(limit));
         terminal.labelled(&mut page, "limits", None, limits);
@@ -100,17 +107,19 @@ impl Examination {
     fn push_host(&self, page: &mut String, terminal: &Terminal) {
         terminal.labelled(page, "kernel", None, [visible(&self.kernel)]);
         if !self.root {
-            let advice = "not root; run it with sudo";
-            terminal.labelled(page, "user", Some(Tone::Bad), [advice]);
+            terminal.labelled(page, "user", Some(Tone::Bad), ["not root"]);
         }
         if !self.missing_capabilities.is_empty() {
             let names = visible(&self.missing_capabilities.join(", ")).into_owned();
             let line = format!("{names} are missing");
             terminal.labelled(page, "rights", Some(Tone::Bad), [line]);
         }
-        if !self.btf {
-            let advice = "no /sys/kernel/btf/vmlinux; needs a kernel with CONFIG_DEBUG_INFO_BTF=y";
-            terminal.labelled(page, "btf", Some(Tone::Bad), [advice]);
+        if let Some(file) = &self.btf_file {
+            let tone = (!self.btf).then_some(Tone::Bad);
+            terminal.labelled(page, "btf", tone, [visible(file)]);
+        } else if !self.btf {
+            let gap = "none in /sys/kernel/btf/vmlinux";
+            terminal.labelled(page, "btf", Some(Tone::Bad), [gap]);
         }
         let lockdown = self.lockdown.iter().map(|mode| visible(mode));
         terminal.labelled(page, "lockdown", None, lockdown);
@@ -118,10 +127,6 @@ impl Examination {
 }
 
 impl Probe {
-    fn is_made(&self) -> bool {
-        self.report.via.is_some()
-    }
-
     fn push(&self, page: &mut String, terminal: &Terminal) {
         let observation = visible(&self.report.observation);
         match &self.report.via {

@@ -4,11 +4,11 @@ mod record;
 
 use std::net::{IpAddr, SocketAddr};
 
-use tracer_common::record::{FRAMES, Outcome};
+use tracer_common::record::{CALLERS, FRAMES, Outcome};
 
 use crate::case::{
-    Circumstances, Connection, Denial, Endpoint, Family, Icmp, KernelTime, Netns, PeerEnded,
-    Segment,
+    Circumstances, Connection, Denial, Endpoint, Family, Icmp, KernelTime, Memory, Netns,
+    PeerEnded, RuleEnd, RuleOwner, Segment,
 };
 
 /// A fact and the kernel time at which it was met.
@@ -43,6 +43,8 @@ pub enum What {
         netns: Option<Netns>,
         /// Null but for the error where a seccomp filter answered in place of the call.
         intercepted: bool,
+        /// What the security modules answered with, where they denied the call.
+        denied: Option<i32>,
     },
     /// Read from the kernel's audit log.
     Audited {
@@ -103,6 +105,16 @@ pub enum What {
         /// Without the functions on the stack.
         circumstances: Circumstances,
     },
+    /// A rule decided to stop a packet, which the kernel is about to do.
+    RuleMet {
+        netns: Netns,
+        by: RuleEnd,
+        packet: Packet,
+        /// Where the expression that decided lies.
+        place: u64,
+    },
+    /// What lies around such an expression; it comes before the first packet that meets it.
+    RuleBytes(Box<RuleBytes>),
     /// A packet filter freed a packet of ARP or neighbour discovery.
     NeighbourPacketDropped {
         netns: Netns,
@@ -176,11 +188,34 @@ pub enum What {
         nginx: SocketAddr,
         target: SocketAddr,
         ended: PeerEnded,
+        /// Who called for a reset that has no reason; the innermost first.
+        callers: [u64; CALLERS],
     },
     LogLine {
         thread: Thread,
         text: String,
     },
+}
+
+/// A packet that is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packet {
+    Segment(Segment),
+    /// Of ARP or neighbour discovery.
+    Neighbour {
+        wanted: IpAddr,
+        asker: Option<IpAddr>,
+        answer: bool,
+    },
+}
+
+/// The memory around a rule's last expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleBytes {
+    pub memory: Memory,
+    /// Bytes of the expression by the kernel's account, 0 for a target's data.
+    pub size: u64,
+    pub owner: Option<RuleOwner>,
 }
 
 /// A connection that stood, as a worker closed it.
@@ -204,7 +239,7 @@ pub struct Fate {
     /// Where the SYN was going by then.
     pub to: SocketAddr,
     pub netns: Netns,
-    pub reason: Option<String>,
+    pub reason: String,
 }
 
 /// A listening socket at its beginning or end.

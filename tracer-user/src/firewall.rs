@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod expression;
 pub mod fields;
 pub mod ip_set;
+pub mod met;
 pub mod packet;
 pub mod rendering;
 pub mod ruleset;

@@ -8,6 +8,7 @@
 pub mod btf;
 pub mod cli;
 pub mod clock;
+pub mod requirements;
 
 // Probe, record, evidence.
 pub mod evidence;

@@ -31,7 +31,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Trace(arguments) => trace::run(&arguments.into_settings(stdout_is_terminal())),
         Command::Doctor(arguments) => {
             let format = arguments.format;
-            let examination = doctor::examine();
+            let examination = doctor::examine(arguments.kernel.btf.as_deref());
             print(&examination.text(format, &terminal))?;
             Ok(examination.exit_status())
         }

@@ -1,17 +1,23 @@
 //! What is observed in the kernel, by which means, and what could not be attached.
 
 mod attach;
+mod calls;
+mod hook;
 mod layout;
 mod misses;
 mod names;
+mod observations;
 mod perf_event;
+mod rules;
 mod stand_ins;
+mod tracing;
 mod trial;
 mod watched;
 
 pub use attach::{Probes, ProbesError};
 pub use misses::Missed;
 pub use names::Names;
+pub use observations::OBSERVATIONS;
 pub use trial::Trial;
 
 /// What the caller wants of the programs.
@@ -36,164 +42,75 @@ pub struct Observation {
     pub candidates: &'static [Candidate],
 }
 
-/// One means of an observation: a program and what it attaches to.
+/// One means of an observation: programs and where they attach. All of them are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Candidate {
+pub struct Candidate(pub &'static [Hook]);
+
+/// Where one program attaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
     /// A raw tracepoint; the program has its name.
     Raw(&'static str),
+    /// A raw tracepoint that tells enough only where it has an argument of that type.
+    RawWith {
+        name: &'static str,
+        argument: &'static str,
+    },
     /// A tracepoint by perf event; the program has its name.
     Perf {
         category: &'static str,
         name: &'static str,
     },
+    /// The entry of a function of the kernel, by fentry.
+    Entry(&'static str),
+    /// Its return, by fexit.
+    Return(&'static str),
+    /// The entry of a function of the kernel or of one of its modules, by kprobe.
+    ProbeEntry(&'static str),
+    /// Its return, by kretprobe. The kernel follows a bounded number of calls at a time: none
+    /// that may last is to be watched so.
+    ProbeReturn(&'static str),
 }
 
-impl Candidate {
-    /// Name of the program in the object.
-    pub const fn program(self) -> &'static str {
+impl Hook {
+    /// Name of the program in the object: that of a function without its leading underscores,
+    /// behind the kind.
+    pub fn program(self) -> String {
+        let of =
+            |kind: &str, function: &str| format!("{kind}_{}", function.trim_start_matches('_'));
         match self {
-            Candidate::Raw(name) | Candidate::Perf { name, .. } => name,
+            Hook::Raw(name) | Hook::RawWith { name, .. } | Hook::Perf { name, .. } => {
+                name.to_owned()
+            }
+            Hook::Entry(function) => of("fentry", function),
+            Hook::Return(function) => of("fexit", function),
+            Hook::ProbeEntry(function) => of("kprobe", function),
+            Hook::ProbeReturn(function) => of("kretprobe", function),
+        }
+    }
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Hook::Raw(name) | Hook::RawWith { name, .. } => {
+                write!(formatter, "raw_tracepoint:{name}")
+            }
+            Hook::Perf { category, name } => write!(formatter, "tracepoint:{category}:{name}"),
+            Hook::Entry(function) => write!(formatter, "fentry:{function}"),
+            Hook::Return(function) => write!(formatter, "fexit:{function}"),
+            Hook::ProbeEntry(function) => write!(formatter, "kprobe:{function}"),
+            Hook::ProbeReturn(function) => write!(formatter, "kretprobe:{function}"),
         }
     }
 }
 
 impl std::fmt::Display for Candidate {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Candidate::Raw(name) => write!(formatter, "raw_tracepoint:{name}"),
-            Candidate::Perf { category, name } => write!(formatter, "tracepoint:{category}:{name}"),
+        for (index, hook) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "+" };
+            write!(formatter, "{separator}{hook}")?;
         }
+        Ok(())
     }
 }
-
-const fn syscall(name: &'static str) -> Candidate {
-    Candidate::Perf {
-        category: "syscalls",
-        name,
-    }
-}
-
-/// Every observation. Other means join as rows of `candidates`.
-pub const OBSERVATIONS: &[Observation] = &[
-    Observation {
-        name: "socket-state",
-        cost: "failed connections and listeners that come and go are not seen",
-        essential: true,
-        candidates: &[Candidate::Raw("inet_sock_set_state")],
-    },
-    Observation {
-        name: "connect-entry",
-        cost: "errors that connect() itself returns are not seen",
-        essential: false,
-        candidates: &[syscall("sys_enter_connect")],
-    },
-    Observation {
-        name: "connect-return",
-        cost: "errors that connect() itself returns are not seen",
-        essential: false,
-        candidates: &[syscall("sys_exit_connect")],
-    },
-    Observation {
-        name: "socket-return",
-        cost: "a worker without free descriptors is not seen",
-        essential: false,
-        candidates: &[syscall("sys_exit_socket")],
-    },
-    Observation {
-        name: "bind-entry",
-        cost: "a failing proxy_bind is not seen",
-        essential: false,
-        candidates: &[syscall("sys_enter_bind")],
-    },
-    Observation {
-        name: "bind-return",
-        cost: "a failing proxy_bind is not seen",
-        essential: false,
-        candidates: &[syscall("sys_exit_bind")],
-    },
-    Observation {
-        name: "error-log",
-        cost: "what fails once a connection stands is not seen, nginx's own log lines are not joined, and its timeout is not told from a client that left",
-        essential: false,
-        candidates: &[syscall("sys_enter_write")],
-    },
-    Observation {
-        name: "socket-closed",
-        cost: "log lines that a busy worker writes late are not joined, and resets of connections that stood are told without their connection",
-        essential: false,
-        candidates: &[Candidate::Raw("tcp_destroy_sock")],
-    },
-    Observation {
-        name: "reset-received",
-        cost: "a reset is not told from other errors",
-        essential: false,
-        candidates: &[Candidate::Raw("tcp_receive_reset")],
-    },
-    Observation {
-        name: "reset-sent",
-        cost: "a closed port of this host is not told from a reset from elsewhere",
-        essential: false,
-        candidates: &[Candidate::Raw("tcp_send_reset")],
-    },
-    Observation {
-        name: "packet-drop",
-        cost: "packets that this host dropped are not seen, and a firewall is not told from a silent network",
-        essential: false,
-        candidates: &[Candidate::Raw("kfree_skb")],
-    },
-    Observation {
-        name: "icmp-sent",
-        cost: "ICMP errors of this host are not told from those of a router",
-        essential: false,
-        candidates: &[Candidate::Raw("icmp_send")],
-    },
-    Observation {
-        name: "icmpv6-sent",
-        cost: "ICMPv6 errors of this host are known only where they arrive in a namespace of nginx",
-        essential: false,
-        // `icmp6_send` has no tracepoint.
-        candidates: &[],
-    },
-    Observation {
-        name: "syn-retransmission",
-        cost: "a SYN that left is not told from one that never did",
-        essential: false,
-        candidates: &[Candidate::Raw("tcp_retransmit_skb")],
-    },
-    Observation {
-        name: "process-exit",
-        cost: "processes that ended are found later",
-        essential: false,
-        candidates: &[Candidate::Raw("sched_process_exit")],
-    },
-    Observation {
-        name: "listen-return",
-        cost: "how a listener on a Unix socket ended is known only where it was there for some seconds",
-        essential: false,
-        candidates: &[syscall("sys_exit_listen")],
-    },
-    Observation {
-        name: "process-fork",
-        cost: "the first failures of new workers are missed",
-        essential: false,
-        candidates: &[Candidate::Raw("sched_process_fork")],
-    },
-    Observation {
-        name: "process-exec",
-        cost: "the first failures of an nginx that starts are missed",
-        essential: false,
-        candidates: &[Candidate::Raw("sched_process_exec")],
-    },
-    Observation {
-        name: "signal",
-        cost: "who killed a listener is not known",
-        essential: false,
-        candidates: &[Candidate::Raw("signal_generate")],
-    },
-    Observation {
-        name: "oom-victim",
-        cost: "the OOM killer is not told from any other SIGKILL",
-        essential: false,
-        candidates: &[Candidate::Raw("mark_victim")],
-    },
-];

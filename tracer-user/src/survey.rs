@@ -370,9 +370,16 @@ impl Survey {
         self.tell_deaths(&mut ended.timeline);
         let mut host = self.facts.gather(&mut self.host, &worker, &ended);
         host.ports_spoken_for = configured.ports_spoken_for();
-        host.filterings = self
-            .filters
-            .gather(&self.host, &worker, &ended, host.tracked_to);
+        host.filterings =
+            self.filters
+                .gather(&self.host, &worker, &ended, host.tracked_to, &coverage);
+        for told in host
+            .filterings
+            .iter()
+            .filter_map(|told| told.disagreement.as_ref())
+        {
+            log::warn!("{told}");
+        }
         if !host.filterings.is_empty() {
             host.iptables = iptables::default_backend();
             host.entrances = filters::entrances(&self.host, &host.filterings);

@@ -11,6 +11,7 @@ mod icmp;
 mod losses;
 mod recording;
 mod ring;
+mod rules;
 pub mod session;
 mod symbols;
 mod tallies;
@@ -32,10 +33,12 @@ use crate::{
     correlate::{Correlator, Ended, Symbols},
     event::{Event, Failure},
     evidence::{Evidence, What},
+    host::descriptors,
     nginx::error_log,
-    probes::{Names, Probes, Wishes},
+    probes::{Names, Probes, ProbesError, Wishes},
     recovery::Recoveries,
     report,
+    requirements::obstacle,
     sinks::{Sink, Written},
     survey::{Answer, Explained, Survey, Surveyor, Task},
     totals::Totals,
@@ -47,6 +50,7 @@ use icmp::IcmpSockets;
 use losses::{Counts, Losses};
 use recording::Recording;
 use ring::Ring;
+use rules::RuleWatch;
 use symbols::KernelSymbols;
 use tallies::Tallies;
 
@@ -97,6 +101,7 @@ struct Trace {
     surveyor: Surveyor,
     followers: Followers,
     glances: Glances,
+    rules: RuleWatch,
     tallies: Tallies,
     /// When the kernel's counts are read next.
     next_count: Option<Instant>,
@@ -122,28 +127,33 @@ impl Trace {
     fn attach(settings: &Settings, sink: Sink, record: Option<Recording>) -> anyhow::Result<Self> {
         session::check_privileges()?;
         let host = session::host_name();
-        let btf = Btf::of_running_kernel()?;
+        let btf = Btf::of(settings.btf.as_deref()).map_err(|error| obstacle(&error))?;
+        let doubt = btf.doubt();
         let names = Names::read(&btf);
         let wishes = Wishes {
             follow_new: settings.pids.is_empty(),
             fold: !settings.coalesce.is_zero(),
         };
-        let mut probes = Probes::load(&btf, wishes)?;
+        let symbols = KernelSymbols::start();
+        let mut probes = Probes::load(&btf, wishes).map_err(|error| obstacle(&error))?;
+        probes.attach(&btf).map_err(|error| obstacle(&error))?;
         drop(btf);
-        probes.attach()?;
+        if probes.needs_places() {
+            probes.watch_code(&symbols.code_of_hooks())?;
+        }
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
-        probes.follow(&survey.observed())?;
+        follow(&mut probes, &survey.observed())?;
         // Whatever forked between the look and this is found by looking once more.
         if survey.look_again() {
-            probes.follow(&survey.observed())?;
+            follow(&mut probes, &survey.observed())?;
         }
         session::check_pids(&settings.pids, &survey)?;
         probes.watch_owners(&survey.owners())?;
         let mut icmp = IcmpSockets::default();
         icmp.listen_in(&survey.nginx_namespaces());
         let audit = Audit::start();
-        let session = session::event(&probes, &survey, &icmp, &audit, &host);
+        let session = session::event(&probes, &survey, &icmp, &audit, doubt, &host);
         let mut trace = Self {
             coverage: Coverage {
                 unavailable: session::unavailable(&probes, &icmp, &audit),
@@ -152,13 +162,14 @@ impl Trace {
                 traced_since: clock::monotonic(),
             },
             names,
-            symbols: KernelSymbols::start(),
+            symbols,
             ring,
             icmp,
             audit,
             correlator: Correlator::default(),
             followers: Followers::default(),
             glances: Glances::default(),
+            rules: RuleWatch::default(),
             tallies: Tallies::default(),
             next_count: None,
             coalescer: Coalescer::new(settings.coalesce),
@@ -199,7 +210,10 @@ impl Trace {
                 evidence = self.audit.received() => self.note(evidence),
                 Some(answer) = self.surveyor.answer() => self.answered(answer)?,
                 () = until(wake) => {}
-                _ = count_losses.tick() => self.count_losses()?,
+                _ = count_losses.tick() => {
+                    self.rules.rest(clock::monotonic(), &self.probes);
+                    self.count_losses()?;
+                }
                 _ = look_around.tick() => { self.surveyor.ask(Task::LookAround); }
             }
             self.advance();
@@ -214,7 +228,8 @@ impl Trace {
         }
     }
 
-    fn note(&mut self, evidence: Evidence) {
+    fn note(&mut self, mut evidence: Evidence) {
+        self.rules.note(&mut evidence, &self.probes, &self.symbols);
         match &evidence.what {
             What::Connected { .. } => {
                 self.connected(&evidence);
@@ -320,7 +335,7 @@ impl Trace {
         match answer {
             Answer::Explained(explained) => self.explained(&explained)?,
             Answer::NoUpstream => {}
-            Answer::Follow(pids) => self.probes.follow(&pids)?,
+            Answer::Follow(pids) => follow(&mut self.probes, &pids)?,
             Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
             Answer::WatchOwners(pids) => self.probes.watch_owners(&pids)?,
             Answer::Namespaces(namespaces) => self.icmp.listen_in(&namespaces),
@@ -473,6 +488,17 @@ impl Trace {
 /// The moment of kernel time on the event loop's clock.
 fn instant(at: KernelTime) -> Instant {
     Instant::now() + Duration::from_nanos(at.saturating_sub(clock::monotonic()))
+}
+
+/// Observes these processes of nginx, by means that fit them.
+fn follow(probes: &mut Probes, pids: &[u32]) -> Result<(), ProbesError> {
+    probes.follow(pids)?;
+    // A process that is gone by now calls no more.
+    let filtered = |pid: &u32| matches!(descriptors::seccomp_filter(*pid), Ok(Some(true)));
+    if pids.iter().any(filtered) {
+        probes.watch_for_refused_calls();
+    }
+    Ok(())
 }
 
 async fn until(moment: Option<Instant>) {

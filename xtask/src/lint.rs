@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cross;
 use crate::setup::{self, Purpose};
 use crate::workspace::{cargo, run, target};
 
@@ -9,7 +10,7 @@ use crate::workspace::{cargo, run, target};
 const EBPF: [&str; 2] = ["--manifest-path", "tracer-ebpf/Cargo.toml"];
 
 pub fn run_checks() -> Result<()> {
-    setup::ensure(Purpose::Build)?;
+    setup::ensure(Purpose::Cross)?;
     run(cargo("fmt").args(["--all", "--check"]))?;
     run(cargo("fmt").args(EBPF).arg("--check"))?;
     run(cargo("clippy").args(["--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
@@ -19,5 +20,7 @@ pub fn run_checks() -> Result<()> {
         .args(EBPF)
         .arg("--target-dir")
         .arg(target().join("ebpf"))
-        .args(["--all-targets", "--", "--deny", "warnings"]))
+        .args(["--all-targets", "--", "--deny", "warnings"]))?;
+    // Linked, too, and without the debug data, which nobody reads.
+    run(cross::build()?.env("CARGO_PROFILE_DEV_DEBUG", "0"))
 }

@@ -1,7 +1,9 @@
 //! What one does with this repository: `cargo xtask help` lists it.
 
+mod archive;
 mod bench;
 mod build;
+mod cross;
 mod demo;
 mod lint;
 mod program;
@@ -31,8 +33,8 @@ struct Arguments {
 enum Task {
     /// Install what is missing: eBPF toolchain, linker, and the programs that the tests use
     Setup(setup::Arguments),
-    /// Set up, and build target/release/whyrefused
-    Build,
+    /// Set up, and build target/release/whyrefused, or that of another architecture
+    Build(build::Arguments),
     /// Set up, build, and explain the failures of the nginx on this host
     Run(run::Arguments),
     /// Set up, build, and show a real nginx with broken upstreams, in namespaces of its own
@@ -41,14 +43,14 @@ enum Task {
     Test(test::Arguments),
     /// Set up, build, and measure what the tool costs nginx
     Bench(bench::Arguments),
-    /// Check formatting and clippy, warnings denied
+    /// Check formatting and clippy, warnings denied, and that it compiles for arm64
     Lint,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Setup(arguments) => setup::run(&arguments),
-        Task::Build => build::run(),
+        Task::Build(arguments) => build::run(&arguments),
         Task::Run(arguments) => run::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),

@@ -23,11 +23,13 @@ pub enum Purpose {
     Build,
     /// `cargo xtask run`: the same
     Run,
-    /// `cargo xtask test` and `demo`: nginx, packet filters and the like, too
+    /// `cargo xtask test --native` and `demo`: nginx, packet filters and the like, too
     Test,
     /// `cargo xtask bench`: a load generator, too
     Bench,
-    /// `cargo xtask test --vm`: an emulator, and what makes images for it, too
+    /// `cargo xtask lint` and `build --target`: what builds for arm64, too
+    Cross,
+    /// Other kernels, of `cargo xtask test`: an emulator, and what makes images for it
     Guests,
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::setup::{self, Purpose};
 use crate::{build, vm, workspace};
 use report::Report;
+pub use report::Total;
 
 /// The live tests start an nginx each and time what it does: more of them at once would
 /// disturb each other.
@@ -21,8 +22,12 @@ const MOST_THREADS: usize = 4;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Run the load test and the live tests on Debian's newest kernels of these series instead,
-    /// emulated; without any, the load test on all and the live tests on some; `all` for both on all
+    /// Leave out the other kernels, which run emulated after the tests on this one; naming tests
+    /// does so, too
+    #[arg(long, conflicts_with = "vm")]
+    native: bool,
+    /// Run the load test and the live tests on Debian's newest kernels of these series alone,
+    /// emulated; without any, a selection on all; `all` for everything on all
     #[arg(long, value_name = "KERNEL", num_args = 0..)]
     vm: Option<Vec<String>>,
     /// Passed on to `cargo test`
@@ -34,9 +39,25 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(series) = &arguments.vm {
-        return vm::run(series, &arguments.tests);
+    let total = if let Some(series) = &arguments.vm {
+        vm::run(series, &arguments.tests)?
+    } else {
+        let mut total = native(arguments)?;
+        if !arguments.native && arguments.cargo.is_empty() && arguments.tests.is_empty() {
+            println!("this kernel: {total}");
+            total += vm::run_selection()?;
+        }
+        total
+    };
+    println!("{total}");
+    if total.failed > 0 {
+        bail!("not every test passed");
     }
+    Ok(())
+}
+
+/// Runs the tests on this host.
+fn native(arguments: &Arguments) -> Result<Total> {
     setup::ensure(Purpose::Test)?;
     build::release()?;
 
@@ -58,12 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for (test, reason) in report.skipped() {
         println!("skipped: {test}: {reason}");
     }
-    let total = report.total(succeeded);
-    println!("{total}");
-    if total.failed > 0 {
-        bail!("not every test passed");
-    }
-    Ok(())
+    Ok(report.total(succeeded))
 }
 
 /// Runs the command, shows what it prints, and reads it. Tests say that they are skipped on

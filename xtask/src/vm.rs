@@ -1,199 +1,116 @@
-//! `cargo xtask test --vm`: the load test and the live tests on stock kernels of Debian, as
-//! guests of an emulator. What it downloads and makes lies below `target/vm`.
+//! The load test and the live tests on stock kernels of Debian, as guests of an emulator. What it
+//! downloads and makes lies below `target/vm`.
 
-mod archive;
 mod guest;
 mod image;
 mod initramfs;
 mod kernel;
+mod matrix;
 mod modules;
 mod payload;
+mod records;
+mod requirements;
 mod results;
 mod root;
+mod selection;
+mod side_by_side;
 mod table;
 mod vmlinux;
 
-use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Error, Result};
 
-use crate::setup::{self, Purpose};
+use crate::test::Total;
 use crate::workspace;
-use archive::Archive;
-use guest::Guest;
-use kernel::Kernel;
-use payload::Payload;
-use results::{Results, Transcript};
+use matrix::{Matrix, Unready};
+use records::Records;
+use results::Results;
 
-/// The series that are run unless others are named: those of Debian's releases, and the newest
-/// of the last two majors. The live tests take twenty minutes on one of them: unless all is asked
-/// for they run on the oldest kernel, which shows the least, and on the stable one.
-const SERIES: [(&str, bool); 5] = [
-    ("5.10", true),
-    ("6.1", true),
-    ("6.12", false),
-    ("6", false),
-    ("7", false),
-];
-
-/// How long a guest may take for the load test, and with the live tests.
-const LOADING: Duration = Duration::from_secs(300);
-const LIVE: Duration = Duration::from_secs(3600);
-
-/// Runs the tests on the newest kernel of each series, and writes `KERNELS.md`. `tests` are
-/// arguments of the live tests.
+/// `cargo xtask test --vm`: runs the tests on the newest kernel of each series that is named, and
+/// writes `KERNELS.md`, unless `tests`, arguments of the live tests, choose some of them.
 ///
 /// # Errors
 ///
-/// A kernel cannot be had or does not boot, or a test fails on it.
-pub fn run(series: &[String], tests: &[OsString]) -> Result<()> {
-    setup::ensure(Purpose::Guests)?;
-    let folder = workspace::target().join("vm");
-    let archive = Archive::open(&folder.join("apt"))?;
-    let offered = kernel::offered(&archive)?;
-    let mut kernels: Vec<(&Kernel, bool)> = Vec::new();
-    for (name, live) in chosen(series) {
-        let found = kernel::newest(&offered, &name)?;
-        if !kernels.iter().any(|(kernel, _)| *kernel == found) {
-            kernels.push((found, live));
-        }
+/// Guests cannot be run here, or a kernel cannot be had.
+pub fn run(named: &[String], tests: &[OsString]) -> Result<Total> {
+    let folder = folder();
+    requirements::ensure_met(&folder)?;
+    let matrix = Matrix::prepare(&folder)?;
+    let (jobs, unready) = matrix.jobs(selection::asked_for(named, tests));
+    let records = Records::of(&folder);
+    let all = tests.is_empty();
+    let mut total = told(&matrix.run(&jobs, all.then_some(&records))?);
+    for Unready { series, reason } in &unready {
+        eprintln!("kernel {series}: {reason:#}");
+        total.failed += 1;
     }
-    let run = Run {
-        root: root::prepare(&archive, &folder)?,
-        payload: Payload::build(env::var_os("WHYREFUSED_BIN").map(PathBuf::from))?,
-        revision: revision()?,
-        archive,
-        folder,
-    };
-    let mut failed = Vec::new();
-    for (kernel, live) in kernels {
-        if let Err(error) = run.on(kernel, live.then_some(tests)) {
-            eprintln!("{}: {error:#}", kernel.release);
-            failed.push(kernel.release.as_str());
-        }
-        write_table(&run.folder)?;
-    }
-    if !failed.is_empty() {
-        bail!("not everything passed on {}", failed.join(", "));
-    }
-    Ok(())
-}
-
-/// What all kernels share.
-struct Run {
-    archive: Archive,
-    folder: PathBuf,
-    root: PathBuf,
-    payload: Payload,
-    revision: String,
-}
-
-impl Run {
-    /// Runs the load test and, with these arguments, the live tests.
-    fn on(&self, kernel: &Kernel, tests: Option<&[OsString]>) -> Result<()> {
-        let bootable = kernel.prepare(&self.archive, &self.folder.join("kernels"))?;
-        let payload = self.folder.join(format!("payload-{}.img", kernel.release));
-        self.payload.image(tests, &payload)?;
-        let logs = self.folder.join("logs");
-        fs::create_dir_all(&logs)?;
-        let guest = Guest {
-            bootable: &bootable,
-            root: &self.root,
-            payload: &payload,
-            console: logs.join(format!("{}.console", kernel.release)),
-            deadline: if tests.is_some() { LIVE } else { LOADING },
-        };
-        let log = logs.join(format!("{}.log", kernel.release));
-        let mut log =
-            fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-        let mut transcript = Transcript::default();
-        let started = Instant::now();
-        let code = guest.run(|line| {
-            let _ = writeln!(log, "{:7.1} {line}", started.elapsed().as_secs_f32());
-            if transcript.take(line) {
-                println!("{}: {line}", kernel.release);
+    if all {
+        let complete = matrix.everywhere(&records)?;
+        let place = match complete {
+            true => workspace::root().join("KERNELS.md"),
+            false => {
+                println!("KERNELS.md stays as it is until every kernel has been run");
+                folder.join("KERNELS.md")
             }
-        });
-        fs::remove_file(&payload)
-            .with_context(|| format!("cannot remove {}", payload.display()))?;
-        self.keep(kernel, transcript, started.elapsed())?;
-        match code? {
-            0 => Ok(()),
-            code => bail!(
-                "exit code {code}; all that was said is in {}",
-                logs.display()
-            ),
-        }
-    }
-
-    /// Keeps what was seen, also of a guest that had to be ended.
-    fn keep(&self, kernel: &Kernel, transcript: Transcript, took: Duration) -> Result<()> {
-        let results = Results {
-            kernel: kernel.release.clone(),
-            version: kernel.version.clone(),
-            revision: self.revision.clone(),
-            day: said_by("date", &["--utc", "+%Y-%m-%d"])?,
-            seconds: took.as_secs(),
-            means: transcript.means.clone(),
-            tests: transcript.into_tests(),
         };
-        let place = results_in(&self.folder);
-        fs::create_dir_all(&place)?;
-        let path = place.join(format!("{}.json", kernel.release));
-        fs::write(&path, serde_json::to_vec_pretty(&results)?)
-            .with_context(|| format!("cannot write {}", path.display()))
+        matrix.write_table(&records, &place)?;
     }
+    Ok(total)
 }
 
-/// The series that were named, and whether the live tests run on each.
-fn chosen(series: &[String]) -> Vec<(String, bool)> {
-    match series {
-        [] => SERIES.map(|(name, live)| (name.to_owned(), live)).to_vec(),
-        [one] if one == "all" => SERIES.map(|(name, _)| (name.to_owned(), true)).to_vec(),
-        named => named.iter().map(|name| (name.clone(), true)).collect(),
+/// The selection, as a part of `cargo xtask test`. A kernel that this host cannot run is skipped.
+/// The table is written, and the work tree left as it is.
+///
+/// # Errors
+///
+/// The results cannot be written.
+pub fn run_selection() -> Result<Total> {
+    let folder = folder();
+    let prepared = requirements::ensure_met(&folder).and_then(|()| Matrix::prepare(&folder));
+    let matrix = match prepared {
+        Ok(matrix) => matrix,
+        Err(reason) => return Ok(skipped(selection::series(), &reason)),
+    };
+    let (jobs, unready) = matrix.jobs(selection::selection());
+    let records = Records::of(&folder);
+    let mut total = told(&matrix.run(&jobs, Some(&records))?);
+    for Unready { series, reason } in unready {
+        total += skipped([series.as_str()], &reason);
     }
+    matrix.write_table(&records, &folder.join("KERNELS.md"))?;
+    Ok(total)
 }
 
-fn results_in(folder: &Path) -> PathBuf {
-    folder.join("results")
+fn folder() -> PathBuf {
+    workspace::target().join("vm")
 }
 
-/// Writes `KERNELS.md` with the last results of every kernel.
-fn write_table(folder: &Path) -> Result<()> {
-    let mut results: Vec<Results> = Vec::new();
-    for entry in fs::read_dir(results_in(folder))? {
-        let path = entry?.path();
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        // Those of an older version of this are left out.
-        results.extend(serde_json::from_slice::<Results>(&text));
+/// Says that these kernels were skipped.
+fn skipped<'s>(series: impl IntoIterator<Item = &'s str>, reason: &Error) -> Total {
+    eprintln!("kernels are skipped: {reason:#}");
+    let mut total = Total::default();
+    for series in series {
+        println!("skipped: kernel {series}: {reason}");
+        total.skipped += 1;
     }
-    results.sort_by_cached_key(|one| kernel::numbers(&one.version));
-    let path = workspace::root().join("KERNELS.md");
-    fs::write(&path, table::text(&results))
-        .with_context(|| format!("cannot write {}", path.display()))
+    total
 }
 
-/// The commit, and whether more than the table was changed since.
-fn revision() -> Result<String> {
-    let commit = said_by("git", &["rev-parse", "--short", "HEAD"])?;
-    let changed = said_by("git", &["status", "--porcelain", "--", ".", ":!KERNELS.md"])?;
-    Ok(match changed.is_empty() {
-        true => commit,
-        false => format!("{commit} and changes"),
-    })
-}
-
-fn said_by(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .current_dir(workspace::root())
-        .args(arguments)
-        .output()
-        .with_context(|| format!("cannot run {program}"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// Says what did not simply pass, and the sum of each kernel; returns that of all.
+fn told(done: &[Results]) -> Total {
+    let mut all = Total::default();
+    for results in done {
+        let kernel = &results.kernel;
+        for (test, what, words) in results.remarkable() {
+            println!("{kernel}: {test} {what}: {words}");
+        }
+        if let Some(broken) = &results.broken {
+            println!("{kernel}: {broken}");
+        }
+        println!("{kernel}: {}", results.total());
+        all += results.total();
+    }
+    all
 }

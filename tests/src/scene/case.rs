@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Expected, Scene};
+use super::{Expected, Scene, answered_with_error};
 use crate::contract::Failure;
 use crate::nginx::Config;
 
@@ -62,7 +62,7 @@ impl Scene {
         let mut wrong = Vec::new();
         for (case, status) in cases.iter().zip(statuses) {
             let explained = status.and_then(|status| {
-                ensure!(status >= 500, "the request to {} got {status}", case.name);
+                answered_with_error(&case.name, status, &case.expected)?;
                 self.explained(&case.name, &case.expected)
             });
             match explained {

@@ -4,6 +4,7 @@
 mod changes;
 mod choice;
 mod conditions;
+mod exact;
 mod fixes;
 mod hooks;
 mod hostile;

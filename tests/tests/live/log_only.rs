@@ -8,6 +8,7 @@ use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::{Config, Nginx, Upstream};
 use whyrefused_tests::patience::SOON;
 use whyrefused_tests::scene::ended_well;
+use whyrefused_tests::tally;
 use whyrefused_tests::tracer::Tracer;
 
 /// A request to an nginx of that configuration gets the status, and its failure the code.
@@ -24,6 +25,7 @@ fn told(config: &Config, path: &str, requests: usize, code: &str) -> Result<Opti
     let failure = tracer
         .failure(SOON, |failure| failure.verdict.code == code)
         .with_context(|| nginx.errors().unwrap_or_default().join("\n"))?;
+    tally::verdict(code, Some(&failure.verdict), true);
     let attempt = &failure.attempt;
     ensure!(
         attempt.errno.is_none() && attempt.surface == "none",

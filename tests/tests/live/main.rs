@@ -44,6 +44,7 @@ mod filter_hooks;
 mod firewalls;
 mod healthy;
 mod healthy_connections;
+mod kernel_types;
 mod limits;
 mod listeners;
 mod log_only;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hook, Icmp, Netns};
+use super::{Hook, Icmp, Netns, RuleMet};
 
 /// What else the kernel knew of a packet at the place where it freed or answered it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub struct Circumstances {
     /// Functions of packet filters on the kernel's stack, the innermost first, such as
     /// `nft_do_chain_inet`.
     pub functions: Vec<String>,
+    /// The rule that stopped it, where the kernel was seen to evaluate one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleMet>,
+    /// Rules of nftables that drop were watched as it was stopped: one that did would be `rule`.
+    #[serde(default)]
+    pub rules_watched: bool,
 }
 
 /// What the packet filter of one namespace can have done with one packet of the attempt.
@@ -52,6 +58,26 @@ pub struct Filtering {
     pub changed: bool,
     /// What could not be read of the ruleset, in words.
     pub unread: Vec<String>,
+    /// By which means `fitting` is known.
+    #[serde(default)]
+    pub known_by: KnownBy,
+    /// Where the kernel evaluated another rule than the evaluation of the ruleset led to: what
+    /// that came to, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disagreement: Option<String>,
+}
+
+/// How the rules that can have decided are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownBy {
+    /// The ruleset was read and evaluated for the packet.
+    #[default]
+    Evaluation,
+    /// The kernel was seen to evaluate the rule for the packet.
+    Kernel,
+    /// The same as `Evaluation`; rules that the kernel was not seen to evaluate are left out.
+    Silence,
 }
 
 /// What is asked of the rules.

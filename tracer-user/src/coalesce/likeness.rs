@@ -81,6 +81,7 @@ fn fact_kind(fact: &Fact, hashing: &impl BuildHasher) -> u64 {
         Fact::Retransmitted { error } => hashing.hash_one((5, error)),
         Fact::ClientClosed { .. } => hashing.hash_one(6),
         Fact::CallIntercepted => hashing.hash_one(8),
+        Fact::SecurityDenied { errno } => hashing.hash_one((12, errno)),
         Fact::Audited { denial } => hashing.hash_one((9, denial.module, &denial.request)),
         Fact::NeighbourPacketDropped {
             netns,

@@ -134,6 +134,7 @@ impl Ended {
             reached_syn_sent,
             netns,
             intercepted,
+            denied,
         } = what
         else {
             return None;
@@ -151,10 +152,12 @@ impl Ended {
             _ if intercepted => Family::Ipv4,
             _ => family?,
         };
-        if intercepted {
-            let fact = Fact::CallIntercepted;
-            ended.timeline.push(Observed { at, fact });
-        }
+        let intercepted = intercepted.then_some(Fact::CallIntercepted);
+        let denied = denied.map(|errno| Fact::SecurityDenied { errno });
+        let facts = intercepted.into_iter().chain(denied);
+        ended
+            .timeline
+            .extend(facts.map(|fact| Observed { at, fact }));
         ended.attempt.dialled = dialled;
         ended.attempt.local = local;
         ended.attempt.remote = remote;
@@ -225,7 +228,7 @@ fn fates(
         at: fate.at,
         fact: Fact::ResetSent {
             netns: fate.netns,
-            reason: fate.reason,
+            reason: Some(fate.reason),
             segment: segment(fate.to),
         },
     });
@@ -233,7 +236,7 @@ fn fates(
         at: fate.at,
         fact: Fact::Dropped {
             netns: fate.netns,
-            reason: fate.reason.unwrap_or_default(),
+            reason: fate.reason,
             location: None,
             hook: None,
             answer: false,

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{Ended, Symbols};
+use super::{Ended, Symbols, reasons};
 use crate::{
     case::{Circumstances, Endpoint, Fact, KernelTime, Netns, Observed, Segment},
     evidence::What,
@@ -19,9 +19,6 @@ const BOUND: usize = 65_536;
 const AFTERWARDS: KernelTime = 30_000_000;
 /// A packet is never seen before its `connect()`; clocks of processors differ by less than this.
 const SKEW: KernelTime = 1_000_000;
-
-/// The reason of a packet that a hook freed.
-const NETFILTER: &str = "NETFILTER_DROP";
 
 /// Facts by the port on nginx's side: it survives the translations of a destination.
 #[derive(Debug, Default)]
@@ -187,13 +184,11 @@ impl Unclaimed {
                 circumstances,
             } => {
                 let hook = symbols.hook(&frames);
-                // Kernels without reasons free packets that they are done with here, too. Only
-                // what a hook freed is certain to have been dropped.
-                let reason = reason.or_else(|| hook.map(|_| NETFILTER.to_owned()))?;
+                let location = symbols.function(location);
                 let fact = Fact::Dropped {
                     netns,
-                    reason,
-                    location: symbols.function(location),
+                    reason: reasons::of_drop(reason, hook, location.as_deref())?,
+                    location,
                     hook,
                     answer,
                     segment,

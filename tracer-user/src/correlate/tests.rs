@@ -1,6 +1,6 @@
 use zerocopy::FromBytes;
 
-use tracer_common::record::Outcome;
+use tracer_common::record::{CALLERS, Outcome};
 
 use super::*;
 use crate::{
@@ -287,7 +287,7 @@ fn what_became_of_the_syn_inside_the_call_is_part_of_the_story() {
             at: 100 * MS - 1,
             to: address("127.0.0.1:9199"),
             netns: 1,
-            reason: Some("NO_SOCKET".to_owned()),
+            reason: "NO_SOCKET".to_owned(),
         });
     }
     let ready = run(vec![evidence]);
@@ -376,6 +376,7 @@ fn a_complaint_and_the_connection_that_is_closed_next_are_one_failure() {
                     exit_code: None,
                     death: None,
                 },
+                callers: [0; CALLERS],
             },
         },
         &NoSymbols,

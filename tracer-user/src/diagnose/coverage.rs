@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Coverage};
 use crate::diagnose::finding::Finding;
-use crate::verdict::Confidence;
+use crate::verdict::{Code, Confidence};
 
 /// The observations that diagnosis argues with, by the names in [`Coverage::unavailable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,23 +10,40 @@ pub enum Observation {
     ResetReceived,
     ResetSent,
     PacketDrop,
+    /// Why packets are dropped, in the kernel's own words.
+    DropReason,
     IcmpSent,
+    Icmpv6Sent,
     IcmpReceived,
     SynRetransmission,
     /// Sockets that begin and cease to listen, in any network namespace.
     ListenerChange,
+    /// What the security modules answer to `connect()`.
+    SecurityAnswer,
 }
 
 impl Observation {
-    pub const ALL: [Observation; 7] = [
+    pub const ALL: [Observation; 10] = [
         Observation::ResetReceived,
         Observation::ResetSent,
         Observation::PacketDrop,
+        Observation::DropReason,
         Observation::IcmpSent,
+        Observation::Icmpv6Sent,
         Observation::IcmpReceived,
         Observation::SynRetransmission,
         Observation::ListenerChange,
+        Observation::SecurityAnswer,
     ];
+
+    /// ICMP errors that this host sends in that family.
+    pub const fn icmp_sent(v6: bool) -> Self {
+        if v6 {
+            Observation::Icmpv6Sent
+        } else {
+            Observation::IcmpSent
+        }
+    }
 
     /// The name as it stands in [`Coverage::unavailable`].
     pub const fn as_str(self) -> &'static str {
@@ -34,10 +51,13 @@ impl Observation {
             Observation::ResetReceived => "reset-received",
             Observation::ResetSent => "reset-sent",
             Observation::PacketDrop => "packet-drop",
+            Observation::DropReason => "drop-reason",
             Observation::IcmpSent => "icmp-sent",
+            Observation::Icmpv6Sent => "icmpv6-sent",
             Observation::IcmpReceived => "icmp-received",
             Observation::SynRetransmission => "syn-retransmission",
             Observation::ListenerChange => "socket-state",
+            Observation::SecurityAnswer => "security-answer",
         }
     }
 
@@ -46,10 +66,13 @@ impl Observation {
             Observation::ResetReceived => "resets that nginx's sockets receive",
             Observation::ResetSent => "resets that this host's TCP sends",
             Observation::PacketDrop => "packets that the kernel drops, and why",
+            Observation::DropReason => "why packets are dropped",
             Observation::IcmpSent => "ICMP errors that this host sends",
+            Observation::Icmpv6Sent => "ICMPv6 errors that this host sends",
             Observation::IcmpReceived => "ICMP errors that arrive",
             Observation::SynRetransmission => "SYNs sent again, and whether they left",
             Observation::ListenerChange => "sockets that begin and cease to listen",
+            Observation::SecurityAnswer => "what security modules answer to connect()",
         }
     }
 }
@@ -79,6 +102,16 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
             .missing
             .extend(unread.map(|what| format!("unread: {what}")));
     }
+    let refused_by_none = matches!(
+        finding.code,
+        Code::NoListener | Code::WrongPort | Code::WrongAddress | Code::OtherNetns
+    );
+    if case.host.bound_unlisted && refused_by_none {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        finding.missing.push(
+            "sockets that are bound and do not listen: this kernel lists none of them".to_owned(),
+        );
+    }
     for observation in finding.relies_on.clone() {
         if is_unavailable(coverage, observation) {
             finding.confidence = finding.confidence.min(Confidence::Probable);
@@ -104,7 +137,6 @@ mod tests {
     use super::*;
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
-    use crate::verdict::{Code, Confidence};
 
     #[test]
     fn what_could_not_be_read_takes_certainty_and_is_named() {
@@ -118,6 +150,25 @@ mod tests {
                 .iter()
                 .any(|words| words.contains("permission denied"))
         );
+    }
+
+    #[test]
+    fn a_kernel_that_lists_no_bound_sockets_leaves_only_the_closed_port_less_certain() {
+        let mut case = refused("127.0.0.1:9101", OWN);
+        case.host.bound_unlisted = true;
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NoListener, Confidence::Probable)
+        );
+        assert!(verdict.missing.iter().any(|words| words.contains("bound")));
+        let mut dropped = silent("10.99.1.2:9101", 2000);
+        dropped.host.bound_unlisted = true;
+        dropped.timeline = vec![observed(
+            20_000,
+            drop_of("10.99.1.2:9101", OTHER, "TC_INGRESS", None),
+        )];
+        assert_eq!(diagnose(&dropped).verdict.confidence, Confidence::Certain);
     }
 
     #[test]

@@ -120,14 +120,15 @@ pub(super) fn rejects(fitting: &Fitting) -> bool {
 }
 
 /// Whether a rejection by this rule can have come about although nothing was seen of it. A reset
-/// would have reached nginx. Whatever `icmp_send` sends over IPv4 is seen, and what it keeps back
-/// to limit its rate is never kept back on loopback (`icmpv4_xrlim_allow`).
+/// would have reached nginx. Whatever `icmp_send` and `icmp6_send` send is seen where it is
+/// observed, and on loopback they keep nothing back to limit its rate (`icmpv4_xrlim_allow`,
+/// `icmpv6_xrlim_allow`).
 pub(super) fn may_reject_unheard(case: &Case, fitting: &Fitting) -> bool {
     let Action::RejectWithIcmp { icmp } = fitting.action else {
         return false;
     };
     let loopback = addresses::target(case).is_some_and(|to| addresses::is_loopback(to.ip()));
-    icmp.v6 || !loopback || is_unavailable(&case.coverage, Observation::IcmpSent)
+    !loopback || is_unavailable(&case.coverage, Observation::icmp_sent(icmp.v6))
 }
 
 /// A drop whose reason speaks of the neighbour table, such as `NEIGH_FAILED`.

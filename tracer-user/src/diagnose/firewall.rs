@@ -7,7 +7,7 @@ mod rule;
 mod suspects;
 mod translation;
 
-use crate::case::{Case, Family, Fitting, Hook, Netns};
+use crate::case::{Case, Family, Fitting, Hook, KnownBy, Netns};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::neighbours::{self, Starved};
 use crate::diagnose::{addresses, wording};
@@ -124,6 +124,7 @@ fn named(
     let hook = suspects.hook_of(best).or(seen_at).unwrap_or(Hook::Input);
     let finding = finding
         .because(reading_of(best))
+        .with(seen(suspects.known_by(best)), Finding::because)
         .with(managers::of(best), |finding, manager| {
             finding.because(format!(
                 "that rule is {}'s, which puts it back {}",
@@ -148,6 +149,17 @@ fn named(
         finding
     } else {
         packets.with_rules_to_read(case, netns, finding)
+    }
+}
+
+/// What the kernel was seen to do, apart from how the rules read.
+fn seen(known_by: KnownBy) -> Option<&'static str> {
+    match known_by {
+        KnownBy::Evaluation => None,
+        KnownBy::Kernel => Some("the kernel evaluated this very rule for that packet"),
+        KnownBy::Silence => Some(
+            "the rules of nftables that drop were watched, and the kernel evaluated none of them to its end for that packet",
+        ),
     }
 }
 

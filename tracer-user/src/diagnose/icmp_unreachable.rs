@@ -116,7 +116,8 @@ fn only_errno(case: &Case, errno: i32) -> Option<Finding> {
             | libc::EPROTO
     );
     let host_unreachable = errno == libc::EHOSTUNREACH;
-    let unseen = [Observation::IcmpReceived, Observation::IcmpSent]
+    let v6 = addresses::target(case).is_some_and(|to| to.ip().to_canonical().is_ipv6());
+    let unseen = [Observation::IcmpReceived, Observation::icmp_sent(v6)]
         .iter()
         .any(|observation| is_unavailable(&case.coverage, *observation))
         || case.coverage.lost_records;

@@ -164,6 +164,10 @@ fn fact(case: &Case, observed: &Observed) -> Option<String> {
             format!("nginx closed the connection of its client {client}, which had left")
         }
         Fact::CallIntercepted => "connect() returned without having been entered: a filter answered in its place (the tracepoint of its return was met, that of its entry was not)".to_owned(),
+        Fact::SecurityDenied { errno } => format!(
+            "the kernel's security modules answered this connect() with {}",
+            wording::errno_name(*errno)
+        ),
         Fact::Audited { denial } => format!("the kernel's audit log: {}", denial.text),
         Fact::FinReceived => "the peer's FIN arrived at nginx's socket".to_owned(),
         Fact::PeerEnded(ended) => after::peer_ended_words(case, ended),

@@ -1,7 +1,7 @@
 //! `packet-dropped`: the kernel dropped the SYN or its answer outside netfilter.
 
 use crate::case::{Case, Circumstances, Fact, Netns, Segment};
-use crate::diagnose::coverage::Observation;
+use crate::diagnose::coverage::{Observation, is_unavailable};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, narration, programs, route_refused, wording};
@@ -96,11 +96,14 @@ fn by_reason(case: &Case, dropped: Dropped<'_>) -> Finding {
     )
     .rule_out(
         Code::FirewallDrop,
-        "netfilter drops carry the reason NETFILTER_DROP; this one does not",
+        "netfilter drops packets in its hooks (NETFILTER_DROP); this one was dropped elsewhere",
     )
     .rule_out(Code::NoAnswer, "the packet was dropped on this host")
     .listener(listener)
-    .with(narration::translation(case), Finding::because);
+    .with(narration::translation(case), Finding::because)
+    .when(is_unavailable(&case.coverage, Observation::DropReason), |finding| {
+        finding.missing("the reason in the kernel's own words: this kernel gives none, and the place in its code stands for it")
+    });
     eater
         .explain(case, finding)
         .fix("the reasons are explained in include/net/dropreason-core.h of the kernel's source")

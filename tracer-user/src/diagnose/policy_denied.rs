@@ -1,5 +1,6 @@
 //! `policy-denied`: something between the call and the network stack said no.
 
+mod answered;
 mod audited;
 mod intercepted;
 mod suspect;
@@ -11,11 +12,13 @@ use crate::verdict::{Code, Confidence};
 
 use suspect::{Suspect, suspects};
 
-/// The kernel itself told who denied the call: a filter that answered in its place, or a record
-/// of the audit log.
+/// The kernel itself told who denied the call: a filter that answered in its place, a record
+/// of the audit log, or the answer of its security modules.
 pub(super) fn told(case: &Case) -> Option<Finding> {
     let errno = denied_errno(case)?;
-    intercepted::intercepted(case, errno).or_else(|| audited::audited(case, errno))
+    intercepted::intercepted(case, errno)
+        .or_else(|| audited::audited(case, errno))
+        .or_else(|| answered::answered(case, errno))
 }
 
 /// Nobody said so, and nothing else gives this error number.

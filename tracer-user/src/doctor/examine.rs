@@ -1,5 +1,7 @@
 //! Finds out by trying: every probe is attached, and detached again.
 
+use std::path::Path;
+
 use nix::unistd::Uid;
 
 use super::{Examination, Probe};
@@ -7,8 +9,9 @@ use crate::host::packet_filter::text;
 use crate::{
     bounded,
     btf::Btf,
-    event::{ProbeReport, RefusedCandidate},
+    event::ProbeReport,
     probes::{OBSERVATIONS, Probes, Wishes},
+    requirements::{Obstacle, obstacle},
     survey::Survey,
     trace::session,
 };
@@ -25,20 +28,25 @@ const CAPABILITIES: [(&str, u32); 6] = [
 ];
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
-/// Examines this host. It attaches every probe for a moment and leaves nothing behind.
-pub fn examine() -> Examination {
+/// Examines this host; the kernel's types come from the file, if there is one. It attaches every
+/// probe for a moment and leaves nothing behind.
+pub fn examine(btf_file: Option<&Path>) -> Examination {
+    let privileges = session::check_privileges();
     let root = Uid::effective().is_root();
-    let btf = Btf::of_running_kernel();
-    let (probes, mut limits) = match &btf {
-        Ok(btf) => attach(btf),
-        Err(error) => (unattached(&error.to_string()), vec![error.to_string()]),
+    let btf = Btf::of(btf_file);
+    let mut trial = match &btf {
+        Ok(btf) if root => attach(btf),
+        Ok(_) => Trial::default(),
+        Err(error) => Trial::without(obstacle(error)),
     };
-    if !session::in_first_pid_namespace() {
-        limits.push(
-            "this is a pid namespace of its own: a trace must run in the host's (--pid=host)"
-                .to_owned(),
-        );
+    if let Err(error) = privileges {
+        trial.obstacle = Some(error.to_string());
     }
+    let Trial {
+        probes,
+        mut limits,
+        obstacle,
+    } = trial;
     let nginx = match Survey::new(Vec::new()) {
         Ok(survey) => {
             limits.extend(survey.limits.iter().cloned());
@@ -49,65 +57,69 @@ pub fn examine() -> Examination {
             Vec::new()
         }
     };
-    let tools = text::missing_tools();
-    if !tools.is_empty() {
-        limits.push(format!(
-            "rules of the packet filter are worded by this program where its own tool is missing: {}",
-            tools.join(", ")
-        ));
-    }
+    limits.extend(wording_limit());
     Examination {
         kernel: session::kernel(),
         root,
         missing_capabilities: missing_capabilities(),
         btf: btf.is_ok(),
+        btf_file: btf_file.map(|path| path.display().to_string()),
         lockdown: lockdown(),
+        obstacle,
         probes,
         nginx,
         limits,
     }
 }
 
-fn attach(btf: &Btf) -> (Vec<Probe>, Vec<String>) {
-    let mut probes = match Probes::load(
-        btf,
-        Wishes {
-            follow_new: true,
-            fold: true,
-        },
-    ) {
-        Ok(probes) => probes,
-        Err(error) => return (unattached(&error.to_string()), vec![error.to_string()]),
-    };
-    // What could not be attached stands in the reports.
-    let refused = probes.attach().err();
-    let mut reports: Vec<Probe> = probes.reports().iter().cloned().map(probe).collect();
-    if let Some(error) = refused {
-        let rest = unattached(&error.to_string());
-        reports.extend(rest.into_iter().skip(reports.len()));
-    }
-    let limits = session::limits(&probes);
-    (reports, limits)
+/// What came of trying.
+#[derive(Default)]
+struct Trial {
+    probes: Vec<Probe>,
+    limits: Vec<String>,
+    /// Why nothing can be observed.
+    obstacle: Option<String>,
 }
 
-fn unattached(reason: &str) -> Vec<Probe> {
-    OBSERVATIONS
-        .iter()
-        .map(|observation| {
-            let refused = observation
-                .candidates
-                .iter()
-                .map(|candidate| RefusedCandidate {
-                    candidate: candidate.to_string(),
-                    reason: reason.to_owned(),
-                });
-            probe(ProbeReport {
-                observation: observation.name.to_owned(),
-                via: None,
-                unavailable: refused.collect(),
-            })
-        })
-        .collect()
+impl Trial {
+    fn without(obstacle: Obstacle) -> Self {
+        Self {
+            obstacle: Some(obstacle.to_string()),
+            ..Self::default()
+        }
+    }
+}
+
+fn attach(btf: &Btf) -> Trial {
+    let wishes = Wishes {
+        follow_new: true,
+        fold: true,
+    };
+    let mut probes = match Probes::load(btf, wishes) {
+        Ok(probes) => probes,
+        Err(error) => return Trial::without(obstacle(&error)),
+    };
+    // What could not be attached stands in the reports.
+    let refused = probes.attach(btf).err();
+    Trial {
+        probes: probes.reports().iter().cloned().map(probe).collect(),
+        limits: btf
+            .doubt()
+            .into_iter()
+            .chain(session::limits(&probes))
+            .collect(),
+        obstacle: refused.map(|error| obstacle(&error).to_string()),
+    }
+}
+
+fn wording_limit() -> Option<String> {
+    let tools = text::missing_tools();
+    (!tools.is_empty()).then(|| {
+        format!(
+            "rules of the packet filter are worded by this program where its own tool is missing: {}",
+            tools.join(", ")
+        )
+    })
 }
 
 fn probe(report: ProbeReport) -> Probe {

@@ -1,5 +1,7 @@
 //! From records of the kernel's side to facts.
 
+mod rule;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tracer_common::{
@@ -17,6 +19,12 @@ use crate::{
     probes::Names,
 };
 
+/// What newer kernels say of a segment for which there is no socket, when they answer it as when
+/// they free it.
+const NO_SOCKET: &str = "NO_SOCKET";
+/// What they say where they have no reason.
+const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
+
 impl Evidence {
     /// What a record says; `None` for one that lacks what it is about.
     pub fn from_record(record: &Record<'_>, names: &Names) -> Option<Self> {
@@ -27,7 +35,7 @@ impl Evidence {
             Record::Connected(record) => connected(record),
             Record::ResetSent(record) => What::ResetSent {
                 netns: record.segment.netns.into(),
-                reason: (record.reason != NONE).then(|| names.reset_reason(record.reason)),
+                reason: Some(reset_reason(record, names)),
                 segment: segment(&record.segment)?,
             },
             Record::PacketDropped(record) => What::Dropped {
@@ -106,6 +114,8 @@ impl Evidence {
                 What::UpstreamClosed(Box::new(upstream_closed(record)?))
             }
             Record::PeerEnded(record) => peer_ended(record, names)?,
+            Record::RuleMet(record) => rule::met(record)?,
+            Record::RuleBytes(head, memory) => What::RuleBytes(Box::new(rule::bytes(head, memory))),
             Record::LogLine(head, text) => What::LogLine {
                 thread: thread(&head.task),
                 text: String::from_utf8_lossy(text).trim_end().to_owned(),
@@ -158,6 +168,7 @@ fn connect_failed(record: &record::ConnectFailed) -> What {
         reached_syn_sent: record.reached_syn_sent != 0,
         netns: (record.netns != 0).then_some(record.netns.into()),
         intercepted: record.unentered != 0,
+        denied: (record.denied != 0).then_some(record.denied as i32),
     }
 }
 
@@ -195,8 +206,22 @@ fn fate(fate: &record::Fate, name: impl Fn(u32) -> String) -> Option<Fate> {
         at: fate.at,
         to: socket_address(&fate.to)?,
         netns: fate.netns.into(),
-        reason: (fate.reason != NONE).then(|| name(fate.reason)),
+        // Without a reason there is a fate only for want of a socket.
+        reason: if fate.reason == NONE {
+            NO_SOCKET.to_owned()
+        } else {
+            name(fate.reason)
+        },
     })
+}
+
+/// A kernel that gives no reason tells by its calls whether there was a socket.
+fn reset_reason(record: &record::ResetSent, names: &Names) -> String {
+    match (record.reason, record.by_socket) {
+        (NONE, 0) => NO_SOCKET.to_owned(),
+        (NONE, _) => NOT_SPECIFIED.to_owned(),
+        (reason, _) => names.reset_reason(reason),
+    }
 }
 
 fn connected(record: &record::Connected) -> What {
@@ -254,6 +279,7 @@ fn peer_ended(record: &record::PeerEnded, names: &Names) -> Option<What> {
     Some(What::PeerEnded {
         nginx: socket_address(&record.remote)?,
         target: socket_address(&record.local)?,
+        callers: record.callers,
         ended: PeerEnded {
             how: match record.how {
                 record::peer_end::CLOSED => PeerEnd::Closed,
@@ -263,7 +289,11 @@ fn peer_ended(record: &record::PeerEnded, names: &Names) -> Option<What> {
                 _ => PeerEnd::ResetInAnswer,
             },
             netns: record.netns.into(),
-            reason: (record.reason != NONE).then(|| names.reset_reason(record.reason)),
+            reason: if record.reason != NONE {
+                Some(names.reset_reason(record.reason))
+            } else {
+                (record.without_socket != 0).then(|| NO_SOCKET.to_owned())
+            },
             pid: task.pid,
             comm: task.comm,
             accepted: record.accepted != 0,
@@ -300,6 +330,8 @@ fn circumstances(ttl: u8, device: u32, beside: &Beside) -> Circumstances {
         output: beside.output,
         generation: (beside.generation != NONE).then_some(beside.generation),
         functions: Vec::new(),
+        rule: None,
+        rules_watched: false,
     }
 }
 

@@ -36,6 +36,7 @@ use crate::firewall::ruleset::{ChainKind, Ruleset, Table};
 use crate::firewall::trial::Trial;
 use crate::firewall::truth::Truth;
 
+pub use hooked::families;
 pub use marks::sets_marks;
 
 use account::Question;
@@ -63,19 +64,7 @@ pub fn evaluate<'r>(
     hook: Hook,
     kinds: &[ChainKind],
 ) -> Trial<'r> {
-    let ip = if packet.to.is_ipv4() {
-        Family::Ip
-    } else {
-        Family::Ip6
-    };
-    let families: &[Family] = match hook {
-        // Ingress chains of the family `inet` let pass what is not IP (`nft_do_chain_inet_ingress`).
-        Hook::Ingress | Hook::Egress if packet.kind.is_arp() => &[Family::Netdev],
-        _ if packet.kind.is_arp() => &[Family::Arp],
-        Hook::Ingress => &[Family::Netdev, Family::Inet],
-        Hook::Egress => &[Family::Netdev],
-        _ => &[ip, Family::Inet],
-    };
+    let families = families(packet, hook, false);
     Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, families)
 }
 
@@ -87,7 +76,8 @@ pub fn evaluate_bridged<'r>(
     hook: Hook,
     kinds: &[ChainKind],
 ) -> Trial<'r> {
-    Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, &[Family::Bridge])
+    let families = families(packet, hook, true);
+    Evaluation::new(ruleset, packet, hook, kinds).run(ruleset, families)
 }
 
 struct Evaluation<'r, 'p> {

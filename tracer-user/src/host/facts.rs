@@ -272,9 +272,7 @@ impl Gathered {
         let bound = sockets::bound(visit, port, OWNERS_BUDGET);
         match self.noted("bound sockets", bound) {
             Some(Some(bound)) => self.facts.bound.extend(bound),
-            Some(None) => self
-                .unread
-                .push("bound sockets: this kernel lists none that does not listen".to_owned()),
+            Some(None) => self.facts.bound_unlisted = true,
             None => {}
         }
         let udp = sockets::udp_on_port(visit, port);

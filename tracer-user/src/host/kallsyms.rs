@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
+use tracer_common::Code;
+
 use crate::case::Hook;
 
 const PATH: &str = "/proc/kallsyms";
@@ -89,8 +91,8 @@ const FILTERS: [&str; 26] = [
     "nf_hook_run_bpf",
 ];
 
-/// Functions in which packets of TCP are often freed, known by name from the start.
-const OTHERS: [&str; 16] = [
+/// Functions in which packets of TCP are freed, known by name from the start.
+const FREE: [&str; 50] = [
     // What the reader of a queue has dropped: which of them remains is up to the compiler.
     "nf_reinject",
     "nfqnl_reinject",
@@ -99,15 +101,62 @@ const OTHERS: [&str; 16] = [
     "veth_xdp_rcv_skb",
     "veth_xdp_rcv",
     "veth_poll",
+    "veth_xmit",
     "br_dev_xmit",
     "do_xdp_generic",
+    "netif_receive_generic_xdp",
+    "sch_handle_ingress",
+    "sch_handle_egress",
+    "kfree_skb_list",
+    "enqueue_to_backlog",
+    "netif_rx_internal",
+    "ip_finish_output",
+    "ip6_finish_output",
+    "ip_finish_output2",
+    "ip6_finish_output2",
+    "__neigh_event_send",
+    "neigh_resolve_output",
+    "neigh_connected_output",
+    "neigh_invalidate",
+    "arp_error_report",
+    "ndisc_error_report",
+    "ip_rcv_core",
+    "ip6_rcv_core",
+    "ip_rcv_finish_core",
+    "ip_rcv_finish",
+    "ip_list_rcv_finish",
     "ip6_pkt_drop",
     "ip_error",
+    "ip_protocol_deliver_rcu",
+    "ip6_protocol_deliver_rcu",
     "tcp_v4_rcv",
     "tcp_v6_rcv",
     "tcp_v4_do_rcv",
     "tcp_v6_do_rcv",
     "tcp_rcv_state_process",
+    // What was sent is freed there, too.
+    "__dev_kfree_skb_any",
+    "__dev_kfree_skb_irq",
+    "dev_kfree_skb_any_reason",
+    "dev_kfree_skb_irq_reason",
+    "net_tx_action",
+    "napi_consume_skb",
+    "ip6_rcv_finish",
+    "ip6_rcv_finish_core",
+    "ip_local_deliver_finish",
+    "ip6_input_finish",
+];
+
+/// Functions that call for a reset.
+const RESET: [&str; 8] = [
+    "tcp_check_req",
+    "tcp_disconnect",
+    "tcp_abort",
+    "tcp_keepalive_timer",
+    "tcp_out_of_resources",
+    "tcp_write_timer_handler",
+    "__tcp_close",
+    "tcp_close",
 ];
 
 /// The functions that call the rules of a hook, and those that these rules run in: a hook of a
@@ -132,6 +181,9 @@ const RUN_RULES: [&str; 18] = [
     "arpt_do_table",
     "ebt_do_table",
 ];
+
+/// Those of them that free what a rule drops, on kernels that give no reason.
+const HOOK_RUNNERS: [&str; 2] = ["nf_hook_slow", "nf_hook_slow_list"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum KallsymsError {
@@ -210,6 +262,18 @@ impl Kallsyms {
         self.function(address).map(|function| function.name)
     }
 
+    /// Where the code lies that runs the rules of hooks and frees what these drop.
+    pub fn code_of_hooks(&self) -> Vec<Code> {
+        self.functions
+            .iter()
+            .filter(|function| HOOK_RUNNERS.contains(&function.name))
+            .map(|function| Code {
+                start: function.start,
+                end: function.end,
+            })
+            .collect()
+    }
+
     fn function(&self, address: u64) -> Option<&Function> {
         let after = self
             .functions
@@ -230,7 +294,8 @@ fn starts(file: impl BufRead) -> io::Result<Vec<Function>> {
         .chain(
             FILTERS
                 .into_iter()
-                .chain(OTHERS)
+                .chain(FREE)
+                .chain(RESET)
                 .map(|name| (name, (name, None))),
         )
         .collect();

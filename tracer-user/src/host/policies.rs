@@ -7,6 +7,7 @@ use crate::case::{Family, Policies};
 use crate::cgroup;
 
 const SMALL: u64 = 64 << 10;
+const TOMOYO_PROFILES: &str = "/sys/kernel/security/tomoyo/profile";
 /// More modules than any kernel runs at once.
 const MODULES: usize = 64;
 /// The same number on every architecture: the table is one since Linux 5.1.
@@ -27,10 +28,20 @@ pub fn of_process(pid: u32, refused: Option<Family>) -> Policies {
 
 /// The system call came with Linux 6.8; before that `securityfs` tells, where it is mounted.
 fn modules() -> Option<Vec<String>> {
-    listed().or_else(|| {
+    let mut modules = listed().or_else(|| {
         let list = text("/sys/kernel/security/lsm")?;
         Some(list.split(',').map(str::to_owned).collect())
-    })
+    })?;
+    if text(TOMOYO_PROFILES).is_some_and(|profiles| !enforces(&profiles)) {
+        modules.retain(|module| module != "tomoyo");
+    }
+    Some(modules)
+}
+
+/// TOMOYO is there on many kernels and denies nothing until a profile says so
+/// (`tomoyo_get_mode`).
+fn enforces(profiles: &str) -> bool {
+    profiles.contains("mode=enforcing")
 }
 
 fn listed() -> Option<Vec<String>> {
@@ -110,6 +121,13 @@ mod tests {
         assert_eq!(name(110), "landlock");
         assert_eq!(name(7), "module 7");
         assert_eq!(name(u64::MAX), format!("module {}", u64::MAX));
+    }
+
+    #[test]
+    fn tomoyo_denies_nothing_without_a_profile_that_enforces() {
+        assert!(!enforces("PROFILE_VERSION=20150505"));
+        assert!(!enforces("0-CONFIG={ mode=disabled grant_log=yes }\n"));
+        assert!(enforces("3-CONFIG::network={ mode=enforcing }\n"));
     }
 
     #[test]

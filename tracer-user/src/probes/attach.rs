@@ -1,16 +1,22 @@
 //! Loads and attaches: for each observation the first means that works.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::HashMap;
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint, TracePoint},
 };
 use tracer_common::record::kind;
 use zerocopy::IntoBytes;
 
-use super::{Candidate, OBSERVATIONS, Observation, Wishes, layout, perf_event};
+use super::{
+    Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
+    hook::{self, Attached},
+    layout,
+    observations::{Weakness, weakness_of},
+    rules::{self, RuleProbes},
+    tracing::Tracing,
+};
 use crate::{
     btf::Btf,
     event::{ProbeReport, RefusedCandidate},
@@ -20,6 +26,10 @@ use crate::{
 /// does aya give it room to write to, and without a level the kernel refuses that room with
 /// EINVAL (`bpf_verifier_log_attr_valid`) in place of the reason.
 const COMPLAINTS: VerifierLogLevel = VerifierLogLevel::STATS;
+
+/// Why a program at a function behind a system call does not do.
+const WITHOUT_STAND_IN: &str =
+    "this kernel preempts tasks inside of programs, and this one has no stand-in meanwhile";
 
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +47,13 @@ pub enum ProbesError {
 /// The attached programs and their maps. Dropping it detaches everything: nothing is pinned.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    pub(super) perf_events: Vec<OwnedFd>,
+    /// By the name of the observation.
+    pub(super) attached: HashMap<&'static str, Vec<Attached>>,
+    pub(super) reports: Vec<ProbeReport>,
     preemptible: bool,
-    reports: Vec<ProbeReport>,
+    /// Of the means in use, by the name of the observation.
+    weaknesses: Vec<(&'static str, Weakness)>,
+    pub(super) rules: RuleProbes,
 }
 
 impl Probes {
@@ -55,20 +69,21 @@ impl Probes {
             .map_err(|error| ProbesError::Object(Box::new(error)))?;
         Ok(Self {
             ebpf,
-            perf_events: Vec::new(),
+            attached: HashMap::new(),
             preemptible: layout.preemptible == 1,
             reports: Vec::new(),
+            weaknesses: Vec::new(),
+            rules: RuleProbes::default(),
         })
     }
 
     /// Attaches every observation by the first of its means that works.
-    pub fn attach(&mut self) -> Result<(), ProbesError> {
+    pub fn attach(&mut self, btf: &Btf) -> Result<(), ProbesError> {
+        let mut tracing = Tracing::Unread(btf);
         for observation in OBSERVATIONS {
-            self.attach_one(observation)?;
+            self.attach_one(observation, btf, &mut tracing)?;
         }
-        if self.preemptible {
-            self.attach_stand_ins();
-        }
+        self.watch_rules(btf);
         Ok(())
     }
 
@@ -86,13 +101,29 @@ impl Probes {
         RingBuf::try_from(map).map_err(|error| ProbesError::Map("EVENTS", error))
     }
 
-    /// Names of the observations that nothing could be attached for.
+    /// Names of the observations that are not made, or whose silence proves nothing.
     pub fn unavailable(&self) -> Vec<String> {
-        self.reports
+        let missing = self
+            .reports
             .iter()
             .filter(|report| report.via.is_none())
-            .map(|report| report.observation.clone())
-            .collect()
+            .map(|report| report.observation.clone());
+        let lacking = self.weaknesses.iter().filter_map(|(_, it)| it.lacks);
+        missing.chain(lacking.map(str::to_owned)).collect()
+    }
+
+    /// The silence of that observation proves nothing.
+    pub(super) fn become_blind(&mut self, observation: &'static str) {
+        for (name, weakness) in &mut self.weaknesses {
+            if *name == observation {
+                weakness.lacks = Some(observation);
+            }
+        }
+    }
+
+    /// What the means in use cannot tell: the name of the observation, and words.
+    pub fn weaknesses(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.weaknesses.iter().map(|(name, it)| (*name, it.cost))
     }
 
     /// Records that found no room so far, by kind; index 0 counts map entries.
@@ -111,16 +142,30 @@ impl Probes {
             .collect())
     }
 
-    fn attach_one(&mut self, observation: &'static Observation) -> Result<(), ProbesError> {
+    fn attach_one(
+        &mut self,
+        observation: &'static Observation,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<(), ProbesError> {
         let mut report = ProbeReport {
             observation: observation.name.to_owned(),
             via: None,
             unavailable: Vec::new(),
         };
-        for candidate in observation.candidates {
-            match self.try_candidate(*candidate) {
-                Ok(()) => {
+        // Those of rules are attached each at its time.
+        let at_once = observation.candidates.iter();
+        for candidate in at_once.filter(|_| observation.name != rules::OBSERVATION) {
+            match self.fitting(*candidate, btf, tracing) {
+                Ok(attached) => {
+                    self.attached.insert(observation.name, attached);
+                    if self.preemptible {
+                        self.attach_stand_ins(observation.name, *candidate);
+                    }
                     report.via = Some(candidate.to_string());
+                    let weakness = weakness_of(*candidate);
+                    self.weaknesses
+                        .extend(weakness.map(|weakness| (observation.name, weakness)));
                     break;
                 }
                 Err(reason) => report.unavailable.push(RefusedCandidate {
@@ -145,26 +190,40 @@ impl Probes {
         }
     }
 
-    pub(super) fn try_candidate(&mut self, candidate: Candidate) -> Result<(), String> {
-        let program = self
-            .ebpf
-            .program_mut(candidate.program())
-            .ok_or("the eBPF object has no such program")?;
-        match candidate {
-            Candidate::Raw(name) => {
-                let program: &mut RawTracePoint = program.try_into().map_err(words)?;
-                program.load().map_err(words)?;
-                program.attach(name).map_err(words)?;
-            }
-            Candidate::Perf { category, name } => {
-                let program: &mut TracePoint = program.try_into().map_err(words)?;
-                program.load().map_err(words)?;
-                let program = program.fd().map_err(words)?;
-                let event = perf_event::run_at(category, name, program.as_fd())?;
-                self.perf_events.push(event);
-            }
+    /// Attaches the candidate where it is as good as those behind it.
+    fn fitting(
+        &mut self,
+        candidate: Candidate,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<Vec<Attached>, String> {
+        let at_a_call = candidate.0.iter().any(|hook| calls::of(*hook).is_some());
+        if self.preemptible && at_a_call {
+            return Err(WITHOUT_STAND_IN.to_owned());
         }
-        Ok(())
+        self.try_candidate(candidate, btf, tracing)
+    }
+
+    /// Attaches all of the candidate, or nothing.
+    pub(super) fn try_candidate(
+        &mut self,
+        candidate: Candidate,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<Vec<Attached>, String> {
+        let mut attached = Vec::new();
+        for hook in candidate.0 {
+            if let Hook::RawWith { name, argument } = hook
+                && !layout::has_argument(btf, name, argument)
+            {
+                return Err(format!("it has no argument of type {argument}"));
+            }
+            attached.push(hook::attach(&mut self.ebpf, *hook, tracing)?);
+        }
+        if let Some(call) = candidate.0.iter().find_map(|hook| calls::of(*hook)) {
+            self.hears(call)?;
+        }
+        Ok(attached)
     }
 }
 
@@ -172,55 +231,15 @@ impl Probes {
 /// `/sys/kernel/btf/vmlinux`, for relocations that these programs do not have: tens of
 /// milliseconds and megabytes. A thread whose root is an empty folder finds no such file.
 fn loader() -> EbpfLoader<'static> {
+    rootless(EbpfLoader::new).unwrap_or_default()
+}
+
+/// Runs `work` on a thread whose root is an empty folder; `None` where it panics.
+pub(super) fn rootless<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     let rootless = || {
         let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)
             .and_then(|()| nix::unistd::chroot("/proc/self/fdinfo"));
-        EbpfLoader::new()
+        work()
     };
-    std::thread::scope(|scope| scope.spawn(rootless).join()).unwrap_or_default()
-}
-
-/// The innermost error is the kernel's, and the only one worth a line; behind it what the verifier
-/// said last.
-pub(super) fn words(error: ProgramError) -> String {
-    let mut words = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(error) = source {
-        words = error.to_string();
-        source = error.source();
-    }
-    if let ProgramError::LoadError { verifier_log, .. } = &error {
-        words.extend(last_complaint(&verifier_log.to_string()).map(|line| format!(": {line}")));
-    }
-    words
-}
-
-/// The line that says why a program was refused: the last one before the statistics.
-fn last_complaint(log: &str) -> Option<String> {
-    const STATISTICS: [&str; 4] = [
-        "processed ",
-        "verification time",
-        "stack depth",
-        "peak_states",
-    ];
-    log.lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word)))
-        .map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::last_complaint;
-
-    #[test]
-    fn the_complaint_is_what_the_verifier_says_before_its_statistics() {
-        let log = "0: (b7) r0 = 0\nR1 invalid mem access 'scalar'\nverification time 12 usec\n\
-            stack depth 8\nprocessed 3 insns (limit 1000000)\n\n";
-        assert_eq!(
-            last_complaint(log).as_deref(),
-            Some("R1 invalid mem access 'scalar'")
-        );
-        assert_eq!(last_complaint(""), None);
-    }
+    std::thread::scope(|scope| scope.spawn(rootless).join()).ok()
 }

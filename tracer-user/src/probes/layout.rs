@@ -1,6 +1,6 @@
 //! Finds the running kernel's fields for the programs.
 
-use tracer_common::layout::{Layout, NONE};
+use tracer_common::layout::{Layout, NONE, RuleLayout};
 
 use super::Wishes;
 use crate::btf::Btf;
@@ -47,6 +47,8 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         skb_iif: at("sk_buff", "skb_iif"),
         skb_refdst: at("sk_buff", "_skb_refdst"),
         dst_dev: at("dst_entry", "dev"),
+        rtable_type: at("rtable", "rt_type"),
+        rt6_flags: at("rt6_info", "rt6i_flags"),
         net_nft_generation: at("net", "nft.base_seq"),
         socket_sock: at("socket", "sk"),
         task_files: at("task_struct", "files"),
@@ -71,7 +73,13 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
         preemptible: u32::from(tracepoints_preempt(btf)),
         fold: u32::from(wishes.fold),
         follow_new: u32::from(wishes.follow_new),
+        own_process: std::process::id(),
     }
+}
+
+/// Whether the tracepoint has an argument of that type.
+pub fn has_argument(btf: &Btf, tracepoint: &str, type_name: &str) -> bool {
+    argument(btf, tracepoint, type_name) != NONE
 }
 
 /// Whether a task can be preempted inside a program at a tracepoint: tracepoints are guarded by
@@ -80,6 +88,24 @@ pub fn resolve(btf: &Btf, wishes: Wishes) -> Layout {
 /// have the variable for tracepoints in idle tasks.
 pub fn tracepoints_preempt(btf: &Btf) -> bool {
     btf.has_variable("tracepoint_srcu_srcu_data") && btf.has_structure("srcu_ctr")
+}
+
+/// The same of the structures of nftables; `None` where its module is not loaded, or rules do not
+/// lead to their chain.
+pub fn of_rules(kernel: &Btf) -> Option<RuleLayout> {
+    let btf = kernel.with_module("nf_tables")?;
+    let at = |structure, name| btf.field(structure, name).map(|field| field.offset());
+    let family = btf.field("nft_table", "family")?;
+    let word = family.bit_offset / 32 * 32;
+    Some(RuleLayout {
+        known: 1,
+        last_chain: at("nft_rule_dp_last", "chain")?,
+        chain_name: at("nft_chain", "name")?,
+        chain_table: at("nft_chain", "table")?,
+        table_name: at("nft_table", "name")?,
+        table_family: word / 8,
+        table_family_shift: family.bit_offset - word,
+    })
 }
 
 /// The position of the tracepoint's argument of that type.

@@ -27,15 +27,16 @@ impl Probes {
     }
 
     fn missed_by(&self, observation: &Observation) -> u64 {
-        observation
-            .candidates
-            .iter()
-            .map(|candidate| {
-                match self.refused_runs(candidate.program()) {
+        let candidates = observation.candidates.iter();
+        candidates
+            .flat_map(|candidate| candidate.0)
+            .map(|hook| {
+                let program = hook.program();
+                match self.refused_runs(&program) {
                     // The map is not looked at in vain (`LOSSES` of the programs says why).
                     0 => 0,
                     // Read later: what was taken over was refused before.
-                    refused => refused.saturating_sub(self.taken_over(candidate.program())),
+                    refused => refused.saturating_sub(self.taken_over(&program)),
                 }
             })
             .sum()

@@ -1,8 +1,11 @@
-//! Runs a program at a tracepoint by way of a perf event.
+//! Runs a program at a tracepoint or a function by way of a perf event.
 //!
-//! aya does this too, but looks for tracefs at its usual places alone and has no way without.
+//! aya does this too, but looks for tracefs at its usual places alone and has no way without, and
+//! attaches only on the thread that owns all programs: a probe at a function takes the kernel
+//! tens of milliseconds to remove.
 
 use std::{
+    ffi::{CStr, CString},
     fs::File,
     io::Read,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -11,9 +14,28 @@ use std::{
 
 /// Runs the program at the tracepoint until the event is dropped. Errors say what was tried.
 pub fn run_at(category: &str, name: &str, program: BorrowedFd<'_>) -> Result<OwnedFd, String> {
-    let event = perf_event(tracepoint_id(category, name)?)?;
+    let event = perf_event(PERF_TYPE_TRACEPOINT, tracepoint_id(category, name)?, None)?;
     run_on(event.as_fd(), program)?;
     Ok(event)
+}
+
+/// Runs the program at the entry of a function of the kernel or a module, by kprobe, until the
+/// event is dropped. Errors say what was tried.
+pub fn run_at_function(name: &str, program: BorrowedFd<'_>) -> Result<OwnedFd, String> {
+    let function = CString::new(name).map_err(|_| "a function's name with a NUL".to_owned())?;
+    let event = perf_event(kprobe_type()?, 0, Some(&function))?;
+    run_on(event.as_fd(), program)?;
+    Ok(event)
+}
+
+/// The number under which perf knows kprobes; the error says that the kernel has none.
+pub fn kprobe_type() -> Result<u32, String> {
+    const PATH: &str = "/sys/bus/event_source/devices/kprobe/type";
+    let text = std::fs::read_to_string(PATH)
+        .map_err(|error| format!("the kernel has no kprobes: reading {PATH}: {error}"))?;
+    text.trim()
+        .parse()
+        .map_err(|_| format!("{PATH} holds no number"))
 }
 
 /// The number under which the kernel knows a tracepoint. tracefs is not mounted everywhere; a
@@ -76,7 +98,10 @@ fn owned(result: libc::c_long) -> std::io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }
 
-/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER0`, all that a tracepoint needs.
+/// `PERF_TYPE_TRACEPOINT`.
+const PERF_TYPE_TRACEPOINT: u32 = 2;
+
+/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER1`.
 #[repr(C)]
 struct PerfEventAttr {
     kind: u32,
@@ -88,14 +113,16 @@ struct PerfEventAttr {
     flags: u64,
     wakeup_events: u32,
     breakpoint_type: u32,
-    breakpoint_address: u64,
+    /// `kprobe_func` of a kprobe.
+    function: u64,
+    /// `probe_offset` of a kprobe.
+    offset: u64,
 }
 
-fn perf_event(id: u64) -> Result<OwnedFd, String> {
-    const PERF_TYPE_TRACEPOINT: u32 = 2;
+fn perf_event(kind: u32, id: u64, function: Option<&CStr>) -> Result<OwnedFd, String> {
     const PERF_FLAG_FD_CLOEXEC: u64 = 8;
     let attributes = PerfEventAttr {
-        kind: PERF_TYPE_TRACEPOINT,
+        kind,
         size: size_of::<PerfEventAttr>() as u32,
         config: id,
         sample_period: 1,
@@ -104,11 +131,12 @@ fn perf_event(id: u64) -> Result<OwnedFd, String> {
         flags: 0,
         wakeup_events: 0,
         breakpoint_type: 0,
-        breakpoint_address: 0,
+        function: function.map_or(0, |name| name.as_ptr() as u64),
+        offset: 0,
     };
-    // SAFETY: the attributes live as long as the call and tell their own size. A program on a
-    // tracepoint's event runs on every processor, whichever one the event is opened on
-    // (`perf_event_attach_bpf_prog`).
+    // SAFETY: the attributes and the name live as long as the call, and the attributes tell their
+    // own size. A program on such an event runs on every processor, whichever one the event is
+    // opened on (`perf_event_attach_bpf_prog`).
     owned(unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,

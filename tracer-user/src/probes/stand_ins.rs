@@ -8,41 +8,56 @@ use std::os::fd::AsFd;
 use aya::{maps::PerCpuArray, programs::Program};
 use tracer_common::stand_in::{COUNT, PROGRAMS};
 
-use super::{Probes, attach::words, perf_event};
+use super::{
+    Candidate, Probes,
+    hook::{Attached, words},
+    perf_event,
+};
 
 impl Probes {
     /// Attaches the stand-in of each program that is attached, where there is one. Without it the
     /// observation misses more, which is told; so a refusal is a warning.
-    pub(super) fn attach_stand_ins(&mut self) {
-        for (first, stand_in) in PROGRAMS {
-            if self.is_loaded(first)
-                && let Err(reason) = self.attach_stand_in(first, stand_in)
-            {
-                log::warn!("{stand_in}: {reason}");
+    pub(super) fn attach_stand_ins(&mut self, observation: &'static str, candidate: Candidate) {
+        for hook in candidate.0 {
+            let first = hook.program();
+            let Some((first, stand_in)) = PROGRAMS.iter().find(|(name, _)| *name == first) else {
+                continue;
+            };
+            match self.attach_stand_in(first, stand_in) {
+                Ok(attached) => self.attached.entry(observation).or_default().push(attached),
+                Err(reason) => log::warn!("{stand_in}: {reason}"),
             }
         }
     }
 
     /// Loads a stand-in and attaches it behind the first program.
-    pub(super) fn attach_stand_in(&mut self, first: &str, stand_in: &str) -> Result<(), String> {
+    pub(super) fn attach_stand_in(
+        &mut self,
+        first: &str,
+        stand_in: &str,
+    ) -> Result<Attached, String> {
         let program = self
             .ebpf
             .program_mut(stand_in)
             .ok_or("the eBPF object has no such program")?;
         match program {
             Program::RawTracePoint(program) => {
-                program.load().map_err(words)?;
-                program.attach(first).map_err(words)?;
+                if program.fd().is_err() {
+                    program.load().map_err(words)?;
+                }
+                let link = program.attach(first).map_err(words)?;
+                Ok(Attached::Raw(program.take_link(link).map_err(words)?))
             }
             Program::TracePoint(program) => {
-                program.load().map_err(words)?;
+                if program.fd().is_err() {
+                    program.load().map_err(words)?;
+                }
                 let program = program.fd().map_err(words)?;
                 let event = perf_event::run_at("syscalls", first, program.as_fd())?;
-                self.perf_events.push(event);
+                Ok(Attached::Perf(event))
             }
-            _ => return Err("it is of no kind that has stand-ins".to_owned()),
+            _ => Err("it is of no kind that has stand-ins".to_owned()),
         }
-        Ok(())
     }
 
     /// How many events the stand-in of that program took over.
@@ -56,10 +71,5 @@ impl Probes {
         counts
             .and_then(|counts| counts.get(&0, 0).ok())
             .map_or(0, |counts| counts.iter().map(|counts| counts[index]).sum())
-    }
-
-    fn is_loaded(&self, program: &str) -> bool {
-        let program = self.ebpf.program(program);
-        program.is_some_and(|program| program.fd().is_ok())
     }
 }

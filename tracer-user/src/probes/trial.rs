@@ -2,7 +2,10 @@
 
 use tracer_common::stand_in::PROGRAMS;
 
-use super::{Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes};
+use super::{
+    Candidate, OBSERVATIONS, Observation, Probes, ProbesError, Wishes, hook::Attached,
+    tracing::Tracing,
+};
 use crate::btf::Btf;
 
 /// What became of one means of an observation on this kernel.
@@ -22,28 +25,52 @@ impl Probes {
     /// The maps cannot be created.
     pub fn try_every_candidate(btf: &Btf, wishes: Wishes) -> Result<Vec<Trial>, ProbesError> {
         let mut probes = Self::load(btf, wishes)?;
+        let mut tracing = Tracing::Unread(btf);
         let candidates = OBSERVATIONS.iter().flat_map(|observation| {
             let candidates = observation.candidates.iter();
             candidates.map(move |candidate| (observation, *candidate))
         });
-        Ok(candidates
-            .map(|(observation, candidate)| Trial {
+        let mut attached: Vec<(Candidate, Vec<Attached>)> = Vec::new();
+        let mut trials = Vec::new();
+        for (observation, candidate) in candidates {
+            // A raw tracepoint takes a program once.
+            attached.retain(|(other, _)| !share_a_program(*other, candidate));
+            let refused = match probes.try_with_stand_in(candidate, btf, &mut tracing) {
+                Ok(all) => {
+                    attached.push((candidate, all));
+                    None
+                }
+                Err(reason) => Some(reason),
+            };
+            trials.push(Trial {
                 observation,
                 candidate,
-                refused: probes.try_with_stand_in(candidate).err(),
-            })
-            .collect())
+                refused,
+            });
+        }
+        Ok(trials)
     }
 
     /// Stand-ins must load on every kernel, also where they are not needed.
-    fn try_with_stand_in(&mut self, candidate: Candidate) -> Result<(), String> {
-        self.try_candidate(candidate)?;
-        let first = candidate.program();
-        match PROGRAMS.iter().find(|(name, _)| *name == first) {
-            Some((_, stand_in)) => self
-                .attach_stand_in(first, stand_in)
-                .map_err(|reason| format!("{stand_in}: {reason}")),
-            None => Ok(()),
+    fn try_with_stand_in(
+        &mut self,
+        candidate: Candidate,
+        btf: &Btf,
+        tracing: &mut Tracing<'_>,
+    ) -> Result<Vec<Attached>, String> {
+        let mut attached = self.try_candidate(candidate, btf, tracing)?;
+        for hook in candidate.0 {
+            let first = hook.program();
+            if let Some((first, stand_in)) = PROGRAMS.iter().find(|(name, _)| *name == first) {
+                let behind = self.attach_stand_in(first, stand_in);
+                attached.push(behind.map_err(|reason| format!("{stand_in}: {reason}"))?);
+            }
         }
+        Ok(attached)
     }
+}
+
+fn share_a_program(one: Candidate, other: Candidate) -> bool {
+    let mut hooks = one.0.iter();
+    hooks.any(|hook| other.0.iter().any(|it| it.program() == hook.program()))
 }

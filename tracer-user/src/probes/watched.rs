@@ -5,13 +5,16 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap},
 };
 use tracer_common::{
-    interest,
+    Code, bound, interest,
+    layout::RuleLayout,
     record::{Address, Destination, Outcome, Tally},
     role,
 };
 
 use super::{Probes, ProbesError};
 use crate::case::Endpoint;
+
+const PACKET_DROP: &str = "packet-drop";
 
 /// A key of a map: a structure of the wire.
 #[derive(Clone, Copy)]
@@ -26,12 +29,42 @@ unsafe impl Pod for Key<Outcome> {}
 /// A value of a map: a structure of the wire.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Value<T>(T);
+pub(super) struct Value<T>(pub T);
 
 // SAFETY: a `Tally` is plain integers without padding.
 unsafe impl Pod for Value<Tally> {}
+// SAFETY: a `RuleLayout` is plain integers without padding.
+unsafe impl Pod for Value<RuleLayout> {}
+
+// SAFETY: a `Code` is plain integers without padding.
+unsafe impl Pod for Value<Code> {}
 
 impl Probes {
+    /// Whether packets that hooks drop are known by the place in the kernel's code alone.
+    pub fn needs_places(&self) -> bool {
+        self.weaknesses().any(|(name, _)| name == PACKET_DROP)
+    }
+
+    /// Takes for the work of a packet filter what is freed in this code. Without any, the
+    /// observation of drops shows nothing of the kind.
+    pub fn watch_code(&mut self, code: &[Code]) -> Result<(), ProbesError> {
+        let map = self
+            .ebpf
+            .map_mut("HOOK_CODE")
+            .ok_or(ProbesError::NoMap("HOOK_CODE"))?;
+        let mut places: Array<_, Value<Code>> =
+            Array::try_from(map).map_err(|error| ProbesError::Map("HOOK_CODE", error))?;
+        for (index, code) in (0..bound::HOOK_CODE).zip(code) {
+            places
+                .set(index, Value(*code), 0)
+                .map_err(|error| ProbesError::Map("HOOK_CODE", error))?;
+        }
+        if code.is_empty() {
+            self.become_blind(PACKET_DROP);
+        }
+        Ok(())
+    }
+
     /// Observes the connections of these processes.
     pub fn follow(&mut self, pids: &[u32]) -> Result<(), ProbesError> {
         let mut tasks = self.hash::<u32>("TASKS")?;

@@ -91,6 +91,7 @@ impl Facts {
             unread: gathered.unread,
             programs,
             devices: suspects::devices(host, &ended.timeline),
+            sources_at_home: suspects::sources_at_home(host, &ended.timeline),
             ..gathered.facts
         }
     }

@@ -5,6 +5,7 @@
 //! nothing.
 
 mod ends;
+mod exact;
 mod incidents;
 mod kept;
 mod neighbour;
@@ -22,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    case::{Filtering, Hook, KernelTime, Netns, Purpose, Worker},
+    case::{Coverage, Filtering, Hook, KernelTime, Netns, Purpose, RuleMet, Worker},
     correlate::Ended,
     firewall::{Packet, ruleset::ChainKind},
     host::{facts::Host, netns::Namespace},
@@ -53,6 +54,8 @@ const ALL_KINDS: [ChainKind; 3] = [ChainKind::Filter, ChainKind::Route, ChainKin
 #[derive(Debug, Default)]
 pub struct Filters {
     kept: HashMap<Netns, Kept>,
+    /// No evidence was lost that bears on the attempt in question.
+    nothing_lost: bool,
 }
 
 /// A packet at a hook, and what is asked about it.
@@ -69,6 +72,10 @@ struct Question<'p> {
     generation: Option<u32>,
     /// A bridge's own chains looked at it.
     bridged: bool,
+    /// The rule that the kernel was seen to evaluate for it.
+    rule: Option<&'p RuleMet>,
+    /// It met no rule of nftables that drops: one would have been seen.
+    met_none: bool,
 }
 
 impl Filters {
@@ -87,7 +94,9 @@ impl Filters {
         worker: &Worker,
         ended: &Ended,
         tracked_to: Option<SocketAddr>,
+        coverage: &Coverage,
     ) -> Vec<Filtering> {
+        self.nothing_lost = !coverage.lost_records;
         let mut told: Vec<Filtering> = incidents::of(ended)
             .iter()
             .flat_map(|incident| self.stopped(host, worker, ended, incident))
@@ -118,6 +127,8 @@ impl Filters {
                 at: incident.last,
                 generation: incident.circumstances.and_then(|seen| seen.generation),
                 bridged: incident.is_bridged(),
+                rule: incident.circumstances.and_then(|seen| seen.rule.as_ref()),
+                met_none: self.nothing_lost && incident.met_none(),
             };
             told.extend(self.ask(host, &question));
         }

@@ -56,8 +56,10 @@ impl Suspects {
             } => match reason.as_str() {
                 "BPF_CGROUP_EGRESS" if *answer => self.listener = true,
                 "BPF_CGROUP_EGRESS" => self.nginx = true,
-                "SOCKET_FILTER" if *answer => self.nginx = true,
-                "SOCKET_FILTER" => self.listener = true,
+                reason if may_be_of_socket(reason, location.as_deref()) => {
+                    self.nginx |= *answer;
+                    self.listener |= !answer;
+                }
                 // A program sees what asks for the neighbour as well.
                 reason if reason.starts_with("NEIGH_") => {
                     self.namespaces.insert(*netns);
@@ -138,6 +140,27 @@ pub fn devices(host: &Host, timeline: &[Observed]) -> Vec<Device> {
     devices
 }
 
+/// The namespaces that dropped a packet as one whose source has no place there, and that own it.
+pub fn sources_at_home(host: &Host, timeline: &[Observed]) -> Vec<Netns> {
+    let mut at_home: Vec<Netns> = Vec::new();
+    for seen in timeline {
+        if let Fact::Dropped {
+            netns,
+            reason,
+            segment,
+            ..
+        } = &seen.fact
+            && matches!(reason.as_str(), "NOT_SPECIFIED" | "IP_RPFILTER")
+            && at_home.len() < MOST_DEVICES
+            && !at_home.contains(netns)
+            && host.owns(*netns, segment.from.ip())
+        {
+            at_home.push(*netns);
+        }
+    }
+    at_home
+}
+
 /// Reasons that are explained without the device.
 fn is_of_no_device(reason: &str) -> bool {
     matches!(reason, "NETFILTER_DROP" | "NO_SOCKET" | "TCP_RESET") || reason.starts_with("NEIGH_")
@@ -156,6 +179,13 @@ fn is_of_device(reason: &str, location: Option<&str>) -> bool {
         "XDP" | "TC_INGRESS" | "TC_EGRESS" | "TC_CLS_ERROR" | "TC_CHAIN_NOTFOUND" | "QDISC_DROP"
     ) || location.is_some_and(|place| place.contains("xdp"))
         || (reason == "NOT_SPECIFIED" && location.is_none_or(|place| place == "veth_poll"))
+}
+
+/// `sk_filter_trim_cap`, which a kernel without reasons does not tell from the other checks of a
+/// socket.
+fn may_be_of_socket(reason: &str, location: Option<&str>) -> bool {
+    reason == "SOCKET_FILTER"
+        || (reason == "NOT_SPECIFIED" && matches!(location, Some("tcp_v4_rcv" | "tcp_v6_rcv")))
 }
 
 /// Refused before a packet was made, as `BPF_CGROUP_INET4_CONNECT` and its kin do, by any error.

@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     case::{
-        self, Attempt, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Module, Netns, Observed,
-        PeerEnd,
+        self, Attempt, Circumstances, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Module, Netns,
+        Observed, PeerEnd,
     },
     coalesce::Identity,
     correlate::Ended,
@@ -55,17 +55,28 @@ struct Likeness {
 enum FactLikeness {
     ResetReceived,
     ResetSent(Netns, Option<String>, std::net::SocketAddr),
-    Dropped(Netns, String, Option<Hook>, bool, std::net::IpAddr),
+    Dropped(
+        Netns,
+        String,
+        Option<Hook>,
+        bool,
+        std::net::IpAddr,
+        RuleLikeness,
+    ),
     IcmpSent(Netns, Icmp, Option<Hook>),
     NeighbourPacketDropped(Netns, Option<Hook>, std::net::IpAddr, bool),
     IcmpReceived(std::net::IpAddr, Icmp),
     Retransmitted(Option<i32>),
     ClientClosed,
     CallIntercepted,
+    SecurityDenied(i32),
     Audited(Module),
     FinReceived,
     PeerEnded(PeerEnded),
 }
+
+/// What was seen of the rule that stopped a packet: its handles, and whether one would have been.
+type RuleLikeness = (Option<Vec<u64>>, bool);
 
 /// How the other end ended a connection, and who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -169,8 +180,16 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
                 hook,
                 answer,
                 segment,
+                circumstances,
                 ..
-            } => FactLikeness::Dropped(*netns, reason.clone(), *hook, *answer, segment.to.ip()),
+            } => FactLikeness::Dropped(
+                *netns,
+                reason.clone(),
+                *hook,
+                *answer,
+                segment.to.ip(),
+                rule(circumstances.as_ref()),
+            ),
             Fact::IcmpSent {
                 netns, icmp, hook, ..
             } => FactLikeness::IcmpSent(*netns, *icmp, *hook),
@@ -178,6 +197,7 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::Retransmitted { error } => FactLikeness::Retransmitted(*error),
             Fact::ClientClosed { .. } => FactLikeness::ClientClosed,
             Fact::CallIntercepted => FactLikeness::CallIntercepted,
+            Fact::SecurityDenied { errno } => FactLikeness::SecurityDenied(*errno),
             Fact::Audited { denial } => FactLikeness::Audited(denial.module),
             Fact::NeighbourPacketDropped {
                 netns,
@@ -190,4 +210,11 @@ fn facts(timeline: &[Observed]) -> Vec<FactLikeness> {
             Fact::PeerEnded(ended) => FactLikeness::PeerEnded(ended.into()),
         })
         .collect()
+}
+
+fn rule(circumstances: Option<&Circumstances>) -> RuleLikeness {
+    circumstances.map_or((None, false), |seen| {
+        let met = seen.rule.as_ref();
+        (met.map(|rule| rule.handles.clone()), seen.rules_watched)
+    })
 }

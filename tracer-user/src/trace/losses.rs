@@ -137,6 +137,7 @@ fn described(index: usize) -> (&'static str, &'static str) {
         kind::CONNECTED => (RING, "connections that stood"),
         kind::RESET_SENT => (RING, "resets sent"),
         kind::PACKET_DROPPED => (RING, "dropped packets"),
+        kind::RULE_MET | kind::RULE_BYTES => (RING, "rules that stopped packets"),
         kind::ICMP_SENT => (RING, "ICMP errors sent"),
         kind::RETRANSMITTED => (RING, "retransmissions"),
         kind::LISTEN_STARTED | kind::LISTEN_ENDED | kind::LISTEN_CALLED => {

@@ -76,7 +76,9 @@ pub fn limits(probes: &Probes) -> Vec<String> {
         .iter()
         .zip(OBSERVATIONS)
         .filter(|(report, _)| report.via.is_none())
-        .map(|(_, observation)| format!("{}: {}", observation.name, observation.cost))
+        .map(|(_, observation)| (observation.name, observation.cost))
+        .chain(probes.weaknesses())
+        .map(|(name, cost)| format!("{name}: {cost}"))
         .collect()
 }
 
@@ -98,6 +100,7 @@ pub fn event(
     survey: &Survey,
     icmp: &IcmpSockets,
     audit: &Audit,
+    doubt: Option<String>,
     host: &str,
 ) -> Session {
     let unaudited = audit.refused.iter().map(|reason| {
@@ -118,8 +121,9 @@ pub fn event(
         kernel: kernel(),
         probes: probes.reports().to_vec(),
         nginx: survey.instances(),
-        limits: limits(probes)
+        limits: doubt
             .into_iter()
+            .chain(limits(probes))
             .chain(survey.limits.iter().cloned())
             .chain(refused)
             .chain(unaudited)

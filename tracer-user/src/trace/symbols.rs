@@ -5,6 +5,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use tracer_common::Code;
+
 use crate::{
     case::Hook,
     correlate::Symbols,
@@ -24,6 +26,11 @@ impl KernelSymbols {
             reading: Mutex::new(Some(std::thread::spawn(Kallsyms::read))),
             read: OnceLock::new(),
         }
+    }
+
+    /// Where the code lies that runs the rules of hooks; empty where the kernel hides it.
+    pub fn code_of_hooks(&self) -> Vec<Code> {
+        self.get().code_of_hooks()
     }
 
     fn get(&self) -> &Kallsyms {

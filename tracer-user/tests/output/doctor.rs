@@ -19,7 +19,9 @@ fn examination() -> Examination {
         root: true,
         missing_capabilities: Vec::new(),
         btf: true,
+        btf_file: None,
         lockdown: Some("integrity".into()),
+        obstacle: None,
         probes,
         nginx: events::instances(),
         limits: vec!["a native XDP drop leaves no trace".into()],
@@ -45,6 +47,7 @@ fn a_host_without_rights_is_described_like_this() {
     let mut examination = examination();
     examination.root = false;
     examination.btf = false;
+    examination.obstacle = Some("this needs root: run it with sudo".into());
     examination.missing_capabilities = vec!["CAP_BPF".into(), "CAP_PERFMON".into()];
     examination.probes[0].report.via = None;
     examination.nginx.clear();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{Purpose, linker};
+use crate::cross;
 use crate::toolchain;
 use crate::workspace;
 
@@ -54,6 +55,23 @@ const GUEST_PROGRAMS: [(&str, &[&str]); 11] = [
     ("dpkg-deb", &["dpkg"]),
 ];
 
+/// What links for arm64.
+const CROSS_PROGRAMS: [(&str, &[&str]); 1] = [(
+    cross::LINKER,
+    &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+)];
+
+/// What gets Rust's libraries for arm64 where rustup has not brought them.
+const CROSS_LIBRARIES: [(&str, &str); 4] = [
+    (cross::PACKAGED_RUSTC, cross::RUSTC_PACKAGE),
+    (
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+    ),
+    ("/usr/bin/apt-get", "apt"),
+    ("/usr/bin/dpkg-deb", "dpkg"),
+];
+
 /// Files that the guests are made from: Debian's keys, and a busybox without libraries.
 const GUEST_FILES: [(&str, &str); 2] = [
     (
@@ -80,6 +98,12 @@ pub fn missing(purpose: Purpose) -> Result<Vec<Missing>> {
     }
     if purpose == Purpose::Bench {
         missing.extend(missing_programs(&BENCH_PROGRAMS));
+    }
+    if purpose == Purpose::Cross {
+        missing.extend(missing_programs(&CROSS_PROGRAMS));
+        if !cross::is_installed()? {
+            missing.extend(missing_files(&CROSS_LIBRARIES));
+        }
     }
     if purpose == Purpose::Guests {
         missing.extend(missing_programs(&GUEST_PROGRAMS));

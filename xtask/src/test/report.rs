@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::AddAssign;
 
 /// What a test prints that could not do its work here: `skipped: REASON` in its captured output,
 /// `skipped: TEST: REASON` past the capture.
@@ -31,11 +32,19 @@ enum Place {
 }
 
 /// The total, as one line in a plain form that scripts may read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+}
+
+impl AddAssign for Total {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
 }
 
 impl fmt::Display for Total {

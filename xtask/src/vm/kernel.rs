@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::archive::{Archive, Record};
 use super::{image, initramfs, modules, vmlinux};
+use crate::archive::{Archive, Record};
 use crate::step;
 
 /// The packages that make up a kernel: all in the first one before 6.19, split since.
@@ -73,7 +73,10 @@ pub fn newest<'a>(kernels: &'a [Kernel], series: &str) -> Result<&'a Kernel> {
         .iter()
         .rfind(|kernel| !wanted.is_empty() && numbers(&kernel.version).starts_with(&wanted));
     found.with_context(|| {
-        let mut offered: Vec<_> = kernels.iter().map(series_of).collect();
+        let mut offered: Vec<_> = kernels
+            .iter()
+            .map(|kernel| series_of(&kernel.version))
+            .collect();
         offered.dedup();
         format!(
             "Debian has no kernel {series}; it has {}",
@@ -193,8 +196,9 @@ pub fn numbers(version: &str) -> Vec<u32> {
         .collect()
 }
 
-fn series_of(kernel: &Kernel) -> String {
-    let numbers = numbers(&kernel.version);
+/// Such as 6.1 of `6.1.174-1`.
+pub fn series_of(version: &str) -> String {
+    let numbers = numbers(version);
     let first: Vec<_> = numbers.iter().take(2).map(u32::to_string).collect();
     first.join(".")
 }

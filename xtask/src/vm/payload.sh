@@ -15,6 +15,9 @@ mount -t tracefs none /sys/kernel/tracing
 mount -t bpf none /sys/fs/bpf
 ip link set lo up
 hostname guest
+# Without udev nothing makes its device, and without systemd nothing lends the controller.
+modprobe tun
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 stty -F /dev/ttyS1 raw
 echo "guest: $(uname -r) after $(cut -d' ' -f1 /proc/uptime) s" >/dev/ttyS1
 # Through a pipe, for programs write other things to what they take for a terminal.

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::archive::{self, Archive};
 use super::image;
+use crate::archive::{self, Archive};
 use crate::step;
 
 const PACKAGES: [&str; 11] = [

@@ -204,7 +204,7 @@ fn handle(failure: &Failure) -> Result<u64> {
 #[test]
 fn rules_between_which_nothing_decides_are_all_told() -> Result<()> {
     const RULESET: &str = "table inet lab { chain output { type filter hook output priority 0
-  tcp dport 26840 numgen random mod 1000000 < 500000 reject with tcp reset
+  tcp dport 26840 meta cpu 4001 reject with tcp reset
   tcp dport 26840 meta cpu 4000 reject with tcp reset
   tcp dport 26840 reject with tcp reset
   tcp dport 26841 meta cpu != 4000 drop

@@ -34,6 +34,11 @@ pub(super) fn any_filtering() -> BoxedStrategy<Filtering> {
                 doubts,
                 changed,
                 unread,
+                known_by: match changed {
+                    true => KnownBy::Silence,
+                    false => KnownBy::Kernel,
+                },
+                disagreement: None,
             },
         )
         .boxed()

@@ -78,6 +78,8 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 waiting: Vec::new(),
                 programs,
                 devices: Vec::new(),
+                bound_unlisted: seccomp_filter == Some(true),
+                sources_at_home: far_end.into_iter().collect(),
                 unix: None,
                 peer,
                 ports,

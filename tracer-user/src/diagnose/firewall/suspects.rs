@@ -1,8 +1,8 @@
 //! Which rules can have done what the kernel saw.
 
 use crate::case::{
-    Action, Backend, Case, Circumstances, FilterFamily, Filtering, Fitting, Hook, Icmp, Netns,
-    Purpose, Segment,
+    Action, Backend, Case, Circumstances, FilterFamily, Filtering, Fitting, Hook, Icmp, KnownBy,
+    Netns, Purpose, Segment,
 };
 use crate::diagnose::icmp;
 use crate::diagnose::neighbours::Starved;
@@ -108,14 +108,21 @@ impl<'c> Suspects<'c> {
 
     /// The hook at which one of them would have met the packet.
     pub fn hook_of(&self, fitting: &Fitting) -> Option<Hook> {
+        self.reading_of(fitting).map(|filtering| filtering.hook)
+    }
+
+    /// How one of them is known.
+    pub fn known_by(&self, fitting: &Fitting) -> KnownBy {
+        self.reading_of(fitting)
+            .map_or(KnownBy::Evaluation, |filtering| filtering.known_by)
+    }
+
+    fn reading_of(&self, fitting: &Fitting) -> Option<&'c Filtering> {
         let has = |filtering: &&&Filtering| {
             let mut own = filtering.fitting.iter();
             own.any(|one| std::ptr::eq(one, fitting))
         };
-        self.readings
-            .iter()
-            .find(has)
-            .map(|filtering| filtering.hook)
+        self.readings.iter().find(has).copied()
     }
 
     /// The rules were read as they stood when the packet met them, all of them.

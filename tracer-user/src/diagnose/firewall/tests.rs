@@ -63,6 +63,8 @@ fn filtering(fitting: Vec<Fitting>) -> Filtering {
         doubts: Vec::new(),
         changed: false,
         unread: Vec::new(),
+        known_by: KnownBy::Evaluation,
+        disagreement: None,
     }
 }
 
@@ -597,4 +599,20 @@ fn an_icmp_error_that_did_not_arrive_is_not_told_as_one_that_the_socket_kept_bac
     assert_eq!(lost.code, Code::FirewallReject);
     assert!(says(&lost.missing, "was not seen to arrive"));
     assert!(!says(&lost.because, "soft"));
+}
+
+#[test]
+fn the_evidence_says_by_which_means_the_rule_is_known() {
+    let mut case = dropped_by(vec![fitting(5, Action::Drop)]);
+    let says = |case: &Case, words: &str| {
+        let because = diagnose(case).verdict.because;
+        because.iter().any(|line| line.contains(words))
+    };
+    assert!(!says(&case, "the kernel evaluated"));
+    case.host.filterings[0].known_by = KnownBy::Kernel;
+    assert!(says(&case, "the kernel evaluated this very rule"));
+    case.host.filterings[0].fitting = vec![policy("input")];
+    case.host.filterings[0].known_by = KnownBy::Silence;
+    assert!(says(&case, "the kernel evaluated none of them"));
+    assert_eq!(verdict(&diagnose(&case)).1, Confidence::Certain);
 }

@@ -168,6 +168,8 @@ mod tests {
             doubts: Vec::new(),
             changed: false,
             unread: Vec::new(),
+            known_by: KnownBy::Evaluation,
+            disagreement: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Dropped;
 use crate::case::{AttachedProgram, Case, ProgramPlace};
+use crate::diagnose::coverage::{Observation, is_unavailable};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, programs, wording};
 
@@ -50,6 +51,9 @@ impl<'a> Eater<'a> {
                 vec!["bpftool cgroup tree".to_owned()],
             ),
             "SOCKET_FILTER" => socket_filter(case, dropped),
+            "NOT_SPECIFIED" if matches!(dropped.location, Some("tcp_v4_rcv" | "tcp_v6_rcv")) => {
+                unread_by_socket(case, dropped)
+            }
             _ => by_the_stack(case, dropped),
         }
     }
@@ -91,7 +95,9 @@ fn xdp<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Option<Vec<&'a AttachedProg
         )
     };
     match dropped.location {
-        Some("do_xdp_generic") => Some(on_device(|mode| mode == "generic")),
+        Some("do_xdp_generic" | "netif_receive_generic_xdp") => {
+            Some(on_device(|mode| mode == "generic"))
+        }
         Some(place) if place.contains("xdp") => Some(on_device(|mode| mode != "generic")),
         _ if dropped.reason == "XDP" => Some(on_device(|_| true)),
         None | Some("veth_poll") if dropped.reason == "NOT_SPECIFIED" => {
@@ -146,6 +152,50 @@ fn socket_filter<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     )
 }
 
+/// Newer kernels give each check that a socket makes a reason of its own.
+fn unread_by_socket<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
+    let port = dropped.segment.to.port();
+    let own = |command: &str| wording::in_namespace(case, dropped.netns, command);
+    let remedies = vec![
+        "bpftool cgroup tree".to_owned(),
+        own(&format!("ss -ltnebi 'sport = :{port}'")),
+        own("nstat -az 'TcpExtTCPMD5*' TcpExtTCPMinTTLDrop TcpExtTCPBacklogDrop TcpInCsumErrors"),
+    ];
+    let found = programs::of_cgroups(case, &["cgroup_inet_ingress"]);
+    if !found.is_empty() {
+        return Eater::program("a cgroup BPF program on ingress", found, remedies);
+    }
+    Eater {
+        words: "a check of the receiving socket: it asks for TCP MD5 signatures (TCP_MD5SIG) or a time to live (IP_MINTTL) that the packet lacks, has a filter (SO_ATTACH_FILTER), is full, or an IPsec policy or the checksum forbids".to_owned(),
+        programs: None,
+        because: vec!["no cgroup program on ingress was found for the receiving process".to_owned()],
+        remedies,
+    }
+}
+
+/// The reason, where it speaks of a source and the place alone gave it: an address of the namespace
+/// itself is refused before reverse paths are looked at (`__fib_validate_source`).
+fn reason_of<'d>(case: &Case, dropped: &Dropped<'d>) -> &'d str {
+    let unrouted = dropped
+        .location
+        .is_some_and(|place| place.starts_with("ip_rcv_finish") || place == "ip_sublist_rcv");
+    let by_place = dropped.reason == "NOT_SPECIFIED"
+        || is_unavailable(&case.coverage, Observation::DropReason);
+    if !(unrouted && by_place) {
+        return dropped.reason;
+    }
+    let from = dropped.segment.from.ip().to_canonical();
+    if from.is_loopback() {
+        "IP_LOCALNET"
+    } else if from.is_multicast() || from.is_unspecified() {
+        "IP_INVALID_SOURCE"
+    } else if case.host.sources_at_home.contains(&dropped.netns) {
+        "IP_LOCAL_SOURCE"
+    } else {
+        dropped.reason
+    }
+}
+
 /// What the network stack itself drops.
 fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     let device = device(case, dropped);
@@ -157,7 +207,7 @@ fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
     let came = device
         .as_ref()
         .map(|device| format!("the packet came in by {device}"));
-    let (words, commands): (String, Vec<String>) = match dropped.reason {
+    let (words, commands): (String, Vec<String>) = match reason_of(case, dropped) {
         "IP_RPFILTER" => (
             format!("reverse path filtering: the answer to its source {from} would leave by another device"),
             vec![
@@ -235,6 +285,7 @@ fn by_the_stack<'a>(case: &'a Case, dropped: &Dropped<'_>) -> Eater<'a> {
             "its time to live is below what the listener asks for (IP_MINTTL)".to_owned(),
             vec![format!("ss -ltne 'sport = :{port}'")],
         ),
+        "NOT_SPECIFIED" => ("the kernel gives no reason, the place tells".to_owned(), Vec::new()),
         _ => ("the reason is the kernel's own word".to_owned(), Vec::new()),
     };
     let remedies = commands

@@ -2,6 +2,7 @@
 
 use crate::case::{AttachedProgram, Case, Ending, Policies, ProgramPlace};
 use crate::diagnose::finding::Finding;
+use crate::diagnose::policy_denied::answered::{Answer, answer};
 use crate::diagnose::policy_denied::{port, unit};
 use crate::diagnose::{programs, wording};
 
@@ -20,6 +21,16 @@ pub(super) enum Suspect<'a> {
 
 /// Those that this host runs and that answer so, the likeliest first.
 pub(super) fn suspects(case: &Case, errno: i32) -> Vec<Suspect<'_>> {
+    let mut found = able(case, errno);
+    match answer(case) {
+        Answer::Denied => found.retain(Suspect::is_security_module),
+        Answer::Allowed => found.retain(|suspect| !suspect.is_security_module()),
+        Answer::Unknown => {}
+    }
+    found
+}
+
+fn able(case: &Case, errno: i32) -> Vec<Suspect<'_>> {
     let mut found = Vec::new();
     if case.host.seccomp_filter == Some(true) && !entered(case.attempt.ending) {
         found.push(Suspect::Seccomp);
@@ -45,6 +56,10 @@ pub(super) fn suspects(case: &Case, errno: i32) -> Vec<Suspect<'_>> {
 }
 
 impl Suspect<'_> {
+    fn is_security_module(&self) -> bool {
+        !matches!(self, Suspect::Seccomp | Suspect::Cgroup(_))
+    }
+
     pub fn name(&self) -> &str {
         match self {
             Suspect::Seccomp => "seccomp",
@@ -59,15 +74,20 @@ impl Suspect<'_> {
 
     /// It is the only one that can have done it.
     pub fn blame(&self, case: &Case, finding: Finding) -> Finding {
+        let finding = finding.missing(format!(
+            "a record that {} denied this very call: none was seen",
+            self.name()
+        ));
+        self.name_in(case, finding)
+    }
+
+    /// Names it as the only one that gives this error.
+    pub fn name_in(&self, case: &Case, finding: Finding) -> Finding {
         let finding = self
             .evidence()
             .into_iter()
             .fold(finding, Finding::because)
             .because("nothing else that this host runs gives this error here")
-            .missing(format!(
-                "a record that {} denied this very call: none was seen",
-                self.name()
-            ))
             .policy(self.name());
         self.remedy(case, finding)
     }

@@ -1,4 +1,5 @@
 use crate::case::*;
+use crate::diagnose::coverage::Observation;
 use crate::diagnose::diagnose;
 use crate::diagnose::example::*;
 use crate::verdict::{Code, Confidence, Verdict};
@@ -24,6 +25,8 @@ fn refused_by_call(errno: i32) -> Case {
         modules: Some(vec!["capability".to_owned(), "landlock".to_owned()]),
         ..Policies::default()
     });
+    let unobserved = Observation::SecurityAnswer.as_str().to_owned();
+    case.coverage.unavailable.push(unobserved);
     case
 }
 
@@ -151,6 +154,38 @@ fn two_that_can_have_done_it_are_both_told_and_neither_is_blamed() {
     assert_eq!(verdict.policy, None);
     let missing = verdict.missing.join("\n");
     assert!(missing.contains("cgroup-bpf") && missing.contains("landlock"));
+}
+
+#[test]
+fn the_answer_of_the_security_modules_decides_between_them_and_a_program() {
+    let mut case = refused_by_call(libc::EACCES);
+    case.host.programs = vec![program("cgroup_inet4_connect")];
+    case.coverage.unavailable.clear();
+    assert_eq!(
+        told(&diagnose(&case).verdict),
+        (Code::PolicyDenied, Confidence::Probable, Some("cgroup-bpf"))
+    );
+    let errno = libc::EACCES;
+    case.timeline = vec![observed(10, Fact::SecurityDenied { errno })];
+    let verdict = diagnose(&case).verdict;
+    assert_eq!(
+        told(&verdict),
+        (Code::PolicyDenied, Confidence::Certain, Some("landlock"))
+    );
+    assert!(verdict.missing.is_empty(), "{:?}", verdict.missing);
+}
+
+#[test]
+fn a_denial_by_a_module_that_is_not_known_is_certain_and_names_none() {
+    let mut case = refused_by_call(libc::EPERM);
+    let errno = libc::EPERM;
+    case.timeline = vec![observed(10, Fact::SecurityDenied { errno })];
+    let verdict = diagnose(&case).verdict;
+    assert_eq!(
+        told(&verdict),
+        (Code::PolicyDenied, Confidence::Certain, None)
+    );
+    assert_eq!(verdict.missing.len(), 1, "{:?}", verdict.missing);
 }
 
 #[test]

@@ -19,6 +19,20 @@ pub struct Hooked<'r> {
     pub priority: i32,
 }
 
+/// The families whose chains a packet meets at the hook; a bridge's own where it is `bridged`.
+pub fn families(packet: &Packet, hook: Hook, bridged: bool) -> &'static [Family] {
+    match hook {
+        _ if bridged => &[Family::Bridge],
+        // Ingress chains of the family `inet` let pass what is not IP (`nft_do_chain_inet_ingress`).
+        Hook::Ingress | Hook::Egress if packet.kind.is_arp() => &[Family::Netdev],
+        _ if packet.kind.is_arp() => &[Family::Arp],
+        Hook::Ingress => &[Family::Netdev, Family::Inet],
+        Hook::Egress => &[Family::Netdev],
+        _ if packet.to.is_ipv4() => &[Family::Ip, Family::Inet],
+        _ => &[Family::Ip6, Family::Inet],
+    }
+}
+
 /// Chains in the order of their priorities, those of the same priority together and in the order
 /// in which they were read.
 pub fn groups<'r>(

@@ -4,7 +4,7 @@ use crate::host::testing::root_or_skip;
 const FILE: &str = "\
 ffffffff81000000 T _stext
 ffffffff81001000 T ip_rcv
-ffffffff81001100 t ip_rcv_finish
+ffffffff81001100 t ip_rcv_options
 ffffffff81002000 T ip_local_deliver
 ffffffff81002200 D some_data
 ffffffff81002300 t next

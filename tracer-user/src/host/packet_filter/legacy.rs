@@ -14,8 +14,11 @@ use crate::host::netns::{Namespace, NetnsError, within};
 mod blob;
 mod chains;
 mod conditions;
+mod image;
 mod layout;
 mod sockopt;
+
+pub use image::Image;
 
 use layout::Layout;
 
@@ -48,6 +51,25 @@ pub fn tables(namespace: &Namespace) -> (Vec<Table>, Vec<String>) {
         Err(NetnsError::Vanished(_)) => (Vec::new(), Vec::new()),
         Err(error) => (Vec::new(), vec![format!("legacy iptables: {error}")]),
     }
+}
+
+/// Every table of `namespace` as bytes; those that cannot be read are left out.
+pub fn images(namespace: &Namespace) -> Vec<Image> {
+    within(namespace, images_here).unwrap_or_default()
+}
+
+fn images_here() -> Vec<Image> {
+    let layouts = [&layout::IP, &layout::IP6, &layout::ARP].into_iter();
+    let named = layouts.flat_map(|layout| {
+        let names = names(layout).unwrap_or_default().into_iter();
+        names.map(move |name| (layout, name))
+    });
+    named
+        .filter_map(|(layout, name)| {
+            let read = sockopt::read(layout, &name).ok()?;
+            Image::of(layout, &name, &read.info, read.entries)
+        })
+        .collect()
 }
 
 /// Every table of the calling thread's namespace.

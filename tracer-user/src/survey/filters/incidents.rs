@@ -41,9 +41,21 @@ pub struct Incident<'e> {
     pub circumstances: Option<&'e Circumstances>,
     /// When the last of them was stopped.
     pub last: KernelTime,
+    /// How many of them were watched for a rule and met none.
+    pub silent: usize,
+    /// Some of them met one.
+    pub met_a_rule: bool,
 }
 
 impl Incident<'_> {
+    /// The watch for rules said of several packets that they met none. Of a single one it may have
+    /// missed it: a probe that meets a program at work on its processor is not run
+    /// (`trace_call_bpf`).
+    pub fn met_none(&self) -> bool {
+        const SEVERAL: usize = 2;
+        self.silent >= SEVERAL && !self.met_a_rule
+    }
+
     /// The chains were those of a bridge (`nft_do_chain_bridge`).
     pub fn is_bridged(&self) -> bool {
         self.circumstances.is_some_and(|seen| {
@@ -64,29 +76,41 @@ pub fn of(ended: &Ended) -> Vec<Incident<'_>> {
 fn those_of(ended: &Ended, neighbours: bool) -> Vec<Incident<'_>> {
     let mut found: Vec<Incident> = Vec::new();
     for seen in ended.timeline.iter().rev() {
+        let has_room = found.len() < MOST;
         let Some(incident) = incident(&seen.fact, seen.at) else {
             continue;
         };
         if incident.packet.neighbour().is_some() != neighbours {
             continue;
         }
-        let is_known = found.iter().any(|known| {
+        let known = found.iter_mut().find(|known| {
             known.netns == incident.netns
                 && known.answer == incident.answer
                 && known.packet.neighbour() == incident.packet.neighbour()
                 && (incident.hook.is_none() || known.hook == incident.hook)
         });
-        if !is_known && incident.netns != 0 {
-            found.push(incident);
-        }
-        if found.len() == MOST {
-            break;
+        match known {
+            Some(known) => {
+                known.silent += incident.silent;
+                known.met_a_rule |= incident.met_a_rule;
+            }
+            None if incident.netns != 0 && has_room => found.push(incident),
+            None => {}
         }
     }
     found
 }
 
 fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
+    let mut incident = stopped(fact, at)?;
+    if let Some(seen) = incident.circumstances {
+        incident.met_a_rule = seen.rule.is_some();
+        incident.silent = usize::from(seen.rules_watched && seen.rule.is_none());
+    }
+    Some(incident)
+}
+
+fn stopped(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
     match fact {
         Fact::Dropped {
             netns,
@@ -109,6 +133,8 @@ fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
                 packet: Stopped::Segment(*segment),
                 circumstances: circumstances.as_ref(),
                 last: at,
+                silent: 0,
+                met_a_rule: false,
             })
         }
         Fact::IcmpSent {
@@ -124,6 +150,8 @@ fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
             packet: Stopped::Segment(*segment),
             circumstances: circumstances.as_ref(),
             last: at,
+            silent: 0,
+            met_a_rule: false,
         }),
         Fact::NeighbourPacketDropped {
             netns,
@@ -142,6 +170,8 @@ fn incident(fact: &Fact, at: KernelTime) -> Option<Incident<'_>> {
             },
             circumstances: Some(circumstances),
             last: at,
+            silent: 0,
+            met_a_rule: false,
         }),
         _ => None,
     }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use super::{
     Question, TOLD,
     ends::{as_sent, ends_for, fitting},
-    presumption,
+    exact, presumption,
     reading::Reading,
     tally::{self, Tally},
     wording::Wording,
 };
 use crate::{
-    case::{Filtering, Fitting, KernelTime},
+    case::{Filtering, Fitting, KernelTime, KnownBy},
     firewall::trial::End,
-    host::netns::Namespace,
+    host::{netns::Namespace, packet_filter::legacy},
 };
 
 /// Rules without a generation that were read so soon after the packet (in nanoseconds), and were
@@ -134,12 +134,16 @@ impl Kept {
             _ => now,
         };
         let trial = presumption::trial(namespace, reading, question);
-        let ends: Vec<&End> = trial
-            .ends
-            .iter()
-            .filter(|end| ends_for(end, question.purpose))
-            .take(TOLD)
-            .collect();
+        let mut ends = trial.ends;
+        ends.retain(|end| ends_for(end, question.purpose));
+        let narrowed = exact::narrowed(
+            &reading.ruleset,
+            question,
+            || legacy::images(namespace),
+            ends,
+        );
+        let by_kernel = narrowed.known_by == KnownBy::Kernel;
+        let ends: Vec<&End> = narrowed.ends.iter().take(TOLD).collect();
         let texts = if standing.now {
             wording.of(namespace, &ends, || reading.still_stands(namespace))
         } else {
@@ -151,7 +155,7 @@ impl Kept {
             .map(|(end, text)| Fitting {
                 text,
                 counted: tally.counted(end, question.at),
-                never_met: tally::packets(end) == Some(0) && reading.at > question.at,
+                never_met: !by_kernel && tally::packets(end) == Some(0) && reading.at > question.at,
                 action: as_sent(&end.action, v6),
                 ..fitting(end)
             })
@@ -163,9 +167,15 @@ impl Kept {
             neighbour: question.neighbour,
             purpose: question.purpose,
             fitting,
-            doubts: trial.doubts.iter().cloned().collect(),
-            changed: standing.changed,
-            unread: reading.ruleset.unread.clone(),
+            // What the kernel evaluated and still has is certain, whatever else there was.
+            doubts: trial.doubts.into_iter().filter(|_| !by_kernel).collect(),
+            changed: standing.changed && !by_kernel,
+            unread: match by_kernel {
+                true => Vec::new(),
+                false => reading.ruleset.unread.clone(),
+            },
+            known_by: narrowed.known_by,
+            disagreement: narrowed.disagreement,
         }
     }
 }

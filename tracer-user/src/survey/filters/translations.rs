@@ -54,6 +54,8 @@ pub fn of(
             at: seen.at,
             generation: None,
             bridged: false,
+            rule: None,
+            met_none: false,
         };
         filters
             .ask(host, &question)

@@ -1,4 +1,4 @@
-//! Debian's archive as it is today: what kernels it has, and their packages.
+//! Debian's archive as it is today: which packages it has, for any of its architectures.
 //!
 //! apt does the work in folders of its own, so that signatures and checksums are checked as on
 //! any Debian, and the host's sources and packages stay as they are.
@@ -15,7 +15,7 @@ use crate::step;
 /// The suite that the guests' programs come from: the one that the tests are written for.
 pub const ROOT_SUITE: &str = "bookworm";
 
-/// The suites with the kernels that are asked for, and the archive that each lies in.
+/// The suites that packages are taken from, and the archive that each lies in.
 const SUITES: [(&str, &str); 7] = [
     ("debian", "bullseye"),
     ("debian-security", "bullseye-security"),
@@ -31,18 +31,20 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Debian's indexes in a folder of ours.
 pub struct Archive {
     folder: PathBuf,
+    /// As Debian calls it: `amd64`, `arm64`.
+    architecture: &'static str,
 }
 
 /// A package as the index describes it: its fields by name.
 pub type Record = BTreeMap<String, String>;
 
 impl Archive {
-    /// Brings the indexes up to date. Where that fails, those of last time serve.
+    /// Brings the indexes of these sources up to date. Where that fails, those of last time serve.
     ///
     /// # Errors
     ///
     /// The folder cannot be written.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, sources: &str, architecture: &'static str) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial"] {
             let path = folder.join(part);
             fs::create_dir_all(&path)
@@ -50,10 +52,10 @@ impl Archive {
         }
         let archive = Self {
             folder: folder.to_owned(),
+            architecture,
         };
-        let sources = archive.folder.join("sources.list");
-        fs::write(&sources, sources_of(|_| true))
-            .with_context(|| format!("cannot write {}", sources.display()))?;
+        let list = archive.folder.join("sources.list");
+        fs::write(&list, sources).with_context(|| format!("cannot write {}", list.display()))?;
         let mut update = archive.apt("apt-get");
         update.arg("update");
         if let Err(error) = step::run("reading Debian's indexes", update) {
@@ -112,18 +114,29 @@ impl Archive {
                 "--option=Acquire::Languages=none",
                 "--option=Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
                 "--option=Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false",
-                "--option=APT::Architecture=amd64",
                 // The folder may be one that the user _apt cannot enter.
                 "--option=APT::Sandbox::User=root",
             ])
+            .arg(format!("--option=APT::Architecture={}", self.architecture))
+            .arg(format!("--option=APT::Architectures={}", self.architecture))
             .env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
 }
 
-/// The lines of a `sources.list` for the suite that the guests' programs come from.
+/// The lines of a `sources.list` for every suite.
+pub fn all_sources() -> String {
+    sources_of(|_| true)
+}
+
+/// The same for one release of Debian with its updates; empty where it is not known.
+pub fn release_sources(codename: &str) -> String {
+    sources_of(|suite| suite.split('-').next() == Some(codename))
+}
+
+/// The same for the suite that the guests' programs come from.
 pub fn root_sources() -> String {
-    sources_of(|suite| suite.starts_with(ROOT_SUITE))
+    release_sources(ROOT_SUITE)
 }
 
 fn sources_of(wanted: impl Fn(&str) -> bool) -> String {
@@ -171,5 +184,6 @@ mod tests {
         let sources = root_sources();
         assert_eq!(sources.lines().count(), 2);
         assert!(sources.lines().all(|line| line.contains(" bookworm")));
+        assert_eq!(release_sources(""), "");
     }
 }
