@@ -19,18 +19,23 @@ use crate::{
     maps::{SHIFTS, Shift, TAKEN_OVER},
 };
 
-/// Makes the program of a raw tracepoint and its stand-in of the function that both run.
+/// Makes the program of a raw tracepoint and its stand-in of the function that both run. It is
+/// inlined into both: a frame of its own would not fit beside those below it.
 macro_rules! programs {
     ($first:ident, $stand_in:ident, $index:ident, $run:ident) => {
         #[aya_ebpf::macros::raw_tracepoint]
         pub fn $first(context: aya_ebpf::programs::RawTracePointContext) -> i32 {
-            $crate::stand_in::first(tracer_common::stand_in::$index, || $run(&context));
+            $crate::stand_in::begin(tracer_common::stand_in::$index);
+            $run(&context);
+            $crate::stand_in::end(tracer_common::stand_in::$index);
             0
         }
 
         #[aya_ebpf::macros::raw_tracepoint]
         pub fn $stand_in(context: aya_ebpf::programs::RawTracePointContext) -> i32 {
-            $crate::stand_in::stand_in(tracer_common::stand_in::$index, || $run(&context));
+            if $crate::stand_in::takes_over(tracer_common::stand_in::$index) {
+                $run(&context);
+            }
             0
         }
     };
@@ -42,34 +47,38 @@ macro_rules! call_programs {
     ($first:ident, $stand_in:ident, $index:ident, $run:ident) => {
         #[aya_ebpf::macros::tracepoint]
         pub fn $first(context: aya_ebpf::programs::TracePointContext) -> u32 {
-            $crate::stand_in::first(tracer_common::stand_in::$index, || $run(&context));
+            $crate::stand_in::begin(tracer_common::stand_in::$index);
+            $run(&context);
+            $crate::stand_in::end(tracer_common::stand_in::$index);
             0
         }
 
         #[aya_ebpf::macros::tracepoint]
         pub fn $stand_in(context: aya_ebpf::programs::TracePointContext) -> u32 {
-            $crate::stand_in::stand_in(tracer_common::stand_in::$index, || $run(&context));
+            if $crate::stand_in::takes_over(tracer_common::stand_in::$index) {
+                $run(&context);
+            }
             0
         }
     };
 }
 pub(crate) use call_programs;
 
-/// Runs the first program of a tracepoint, with the index that `tracer_common::stand_in` gives it.
+/// The first program of that index is at work from now on.
 #[inline(always)]
-pub fn first(index: u32, run: impl FnOnce()) {
-    let shift = match layout!(preemptible) {
-        1 => SHIFTS.get_ptr_mut(index),
-        _ => None,
-    };
-    if let Some(shift) = shift {
+pub fn begin(index: u32) {
+    if let Some(shift) = shift(index) {
         // SAFETY: the pointer is to this processor's own element of the map. The write is volatile
-        // because it is read in the midst of what stands between it and the next.
+        // because it is read before the next.
         unsafe { (&raw mut (*shift).at_work).write_volatile(1) };
     }
-    run();
-    if let Some(shift) = shift {
-        // SAFETY: as above.
+}
+
+/// It was run for the event, and is no longer at work.
+#[inline(always)]
+pub fn end(index: u32) {
+    if let Some(shift) = shift(index) {
+        // SAFETY: as in `begin`.
         unsafe {
             (&raw mut (*shift).done_for).write_volatile(runner());
             (&raw mut (*shift).at_work).write_volatile(0);
@@ -77,18 +86,27 @@ pub fn first(index: u32, run: impl FnOnce()) {
     }
 }
 
-/// Runs its stand-in.
+/// Whether the stand-in of that index has to do what the first was refused, which is counted.
 #[inline(always)]
-pub fn stand_in(index: u32, run: impl FnOnce()) {
+pub fn takes_over(index: u32) -> bool {
     if !SHIFTS.get_ptr_mut(index).is_some_and(was_refused) {
-        return;
+        return false;
     }
     if let Some(counts) = TAKEN_OVER.get_ptr_mut(0) {
-        // SAFETY: the pointer is to this processor's own element of the map; this program is the
+        // SAFETY: the pointer is to this processor's own element of the map; the stand-in is the
         // one writer of its count, and not run twice at once.
         unsafe { (*counts)[index as usize] += 1 };
     }
-    run();
+    true
+}
+
+/// `None` where no task is preempted inside a program: there nothing needs to be noted.
+#[inline(always)]
+fn shift(index: u32) -> Option<*mut Shift> {
+    match layout!(preemptible) {
+        1 => SHIFTS.get_ptr_mut(index),
+        _ => None,
+    }
 }
 
 /// Whether the first program was not run for the event that its stand-in is run for.
