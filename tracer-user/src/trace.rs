@@ -217,7 +217,7 @@ impl Trace {
                 }
                 _ = look_around.tick() => { self.surveyor.ask(Task::LookAround); }
             }
-            self.advance();
+            self.advance().await;
         }
         Ok(())
     }
@@ -261,12 +261,17 @@ impl Trace {
     }
 
     /// Moves on whatever time has made ready.
-    fn advance(&mut self) {
+    async fn advance(&mut self) {
         let now = clock::monotonic();
         // What the kernel reported until now may still lie in the ring, the line of an attempt
         // that has waited for it long enough among it.
         if self.correlator.next_ready().is_some_and(|at| at <= now) {
             self.drain();
+            // ICMP errors and denials lie in sockets, which others read while this task waits.
+            tokio::task::yield_now().await;
+            while let Some(evidence) = self.icmp.waiting().or_else(|| self.audit.waiting()) {
+                self.note(evidence);
+            }
         }
         for ended in self.correlator.ready(now) {
             self.explain(ended);

@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut total = native(arguments)?;
         if !arguments.native && arguments.cargo.is_empty() && arguments.tests.is_empty() {
             println!("this kernel: {total}");
-            total += vm::run_selection()?;
+            total += vm::run_core()?;
         }
         total
     };

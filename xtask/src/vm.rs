@@ -61,20 +61,20 @@ pub fn run(named: &[String], tests: &[OsString]) -> Result<Total> {
     Ok(total)
 }
 
-/// The selection, as a part of `cargo xtask test`. A kernel that this host cannot run is skipped.
+/// The load test and a handful of live tests on every kernel, as a part of `cargo xtask test`. A kernel that this host cannot run is skipped.
 /// The table is written, and the work tree left as it is.
 ///
 /// # Errors
 ///
 /// The results cannot be written.
-pub fn run_selection() -> Result<Total> {
+pub fn run_core() -> Result<Total> {
     let folder = folder();
     let prepared = requirements::ensure_met(&folder).and_then(|()| Matrix::prepare(&folder));
     let matrix = match prepared {
         Ok(matrix) => matrix,
         Err(reason) => return Ok(skipped(selection::series(), &reason)),
     };
-    let (jobs, unready) = matrix.jobs(selection::selection());
+    let (jobs, unready) = matrix.jobs(selection::core());
     let records = Records::of(&folder);
     let mut total = told(&matrix.run(&jobs, Some(&records))?);
     for Unready { series, reason } in unready {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::case::{Case, Fact, Icmp, Netns};
-use crate::diagnose::coverage::{Observation, is_unavailable};
+use crate::diagnose::coverage::{Observation, is_unavailable, silence_proves};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, icmp, wording};
@@ -116,12 +116,15 @@ fn only_errno(case: &Case, errno: i32) -> Option<Finding> {
             | libc::EPROTO
     );
     let host_unreachable = errno == libc::EHOSTUNREACH;
+    // `tcp_v4_err` and `tcp_v6_err` give this for an unreachable port, and else only a reset does.
+    let without_reset = errno == libc::ECONNREFUSED
+        && silence_proves(&case.coverage, &[Observation::ResetReceived]);
     let v6 = addresses::target(case).is_some_and(|to| to.ip().to_canonical().is_ipv6());
     let unseen = [Observation::IcmpReceived, Observation::icmp_sent(v6)]
         .iter()
         .any(|observation| is_unavailable(&case.coverage, *observation))
         || case.coverage.lost_records;
-    if !by_icmp && !host_unreachable {
+    if !by_icmp && !host_unreachable && !without_reset {
         return None;
     }
     let confidence = if by_icmp && unseen {
@@ -139,7 +142,11 @@ fn only_errno(case: &Case, errno: i32) -> Option<Finding> {
                 wording::errno_name(errno)
             ),
         )
-        .because("while a SYN waits for its answer, only an ICMP error brings this error number")
+        .because(if without_reset {
+            "nginx's socket received no reset, and without one only an ICMP error brings this error number"
+        } else {
+            "while a SYN waits for its answer, only an ICMP error brings this error number"
+        })
         .missing("the ICMP error itself: its type, code and sender were not seen")
         .when(host_unreachable, |finding| {
             finding.missing("whether this host's own neighbour table gave the error: it does so after three seconds")
@@ -205,5 +212,20 @@ mod tests {
         );
         case.coverage.unavailable.clear();
         assert_eq!(diagnose(&case).verdict.confidence, Confidence::Possible);
+    }
+
+    #[test]
+    fn a_refusal_without_a_reset_came_by_icmp_unless_resets_cannot_be_seen() {
+        let ending = Ending::SocketError {
+            errno: libc::ECONNREFUSED,
+        };
+        let mut case = case("203.0.113.7:9101", ending);
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::IcmpUnreachable, Confidence::Possible)
+        );
+        case.coverage.unavailable = vec!["reset-received".to_owned()];
+        assert_eq!(diagnose(&case).verdict.code, Code::RemoteRefused);
     }
 }

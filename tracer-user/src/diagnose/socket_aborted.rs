@@ -52,6 +52,7 @@ mod tests {
         case.attempt.ending = Ending::SocketError {
             errno: libc::ECONNREFUSED,
         };
+        case.timeline = vec![observed(90, Fact::ResetReceived)];
         assert_eq!(diagnose(&case).verdict.code, Code::RemoteRefused);
     }
 }

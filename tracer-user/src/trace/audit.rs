@@ -52,6 +52,11 @@ impl Audit {
             None => std::future::pending().await,
         }
     }
+
+    /// One that was received and not taken yet.
+    pub fn waiting(&mut self) -> Option<Evidence> {
+        self.receiver.try_recv().ok()
+    }
 }
 
 impl Drop for Audit {

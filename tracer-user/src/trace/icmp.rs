@@ -88,6 +88,11 @@ impl IcmpSockets {
         }
     }
 
+    /// One that was received and not taken yet.
+    pub fn waiting(&mut self) -> Option<Evidence> {
+        self.receiver.try_recv().ok()
+    }
+
     fn listen(&mut self, netns: Netns, sockets: Vec<IcmpSocket>) {
         let tasks = sockets
             .into_iter()

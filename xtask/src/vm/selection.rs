@@ -13,6 +13,18 @@ const SERIES: [(&str, &[&[&str]]); 5] = [
     ("6", &[MEANS]),
 ];
 
+/// What `cargo xtask test` runs on every kernel beside the load test: one or two tests of each means,
+/// which take a minute or two.
+const CORE: &[&str] = &[
+    "a_port_that_nobody_listens_on_is_explained_as_no_listener",
+    "a_socket_that_is_only_bound_is_explained_as_bound_not_listening",
+    "addresses::an_ipv4_listener_dialled_by_ipv6",
+    "firewalls::an_iptables_reject",
+    "firewalls::an_nft_drop_on_the_way_in",
+    "firewalls::an_nft_reset_on_the_way_out",
+    "policies::a_seccomp_filter_on_connect",
+];
+
 /// On every kernel what kernels show by different means, or not at all, as parts of the tests'
 /// names. Drops have a reason since 5.17, sockets that are bound and do not listen are listed
 /// since 6.8, resets of closed ports are seen since 6.10, whether a repeated SYN left since 6.17;
@@ -101,22 +113,30 @@ pub fn series() -> impl Iterator<Item = &'static str> {
     SERIES.into_iter().map(|(series, _)| series)
 }
 
+/// What every run of all tests includes, on every kernel.
+pub fn core() -> Vec<Wanted> {
+    let wanted = |(series, _)| selected(series, &[CORE], "core");
+    SERIES.into_iter().map(wanted).collect()
+}
+
 /// The selection, on every kernel.
 pub fn selection() -> Vec<Wanted> {
-    SERIES
-        .into_iter()
-        .map(|(series, tests)| Wanted {
-            series: series.to_owned(),
-            tests: tests
-                .iter()
-                .copied()
-                .flatten()
-                .map(OsString::from)
-                .collect(),
-            chosen: "selection",
-            deadline: SELECTION,
-        })
-        .collect()
+    let wanted = |(series, tests)| selected(series, tests, "selection");
+    SERIES.into_iter().map(wanted).collect()
+}
+
+fn selected(series: &str, tests: &[&[&str]], chosen: &'static str) -> Wanted {
+    Wanted {
+        series: series.to_owned(),
+        tests: tests
+            .iter()
+            .copied()
+            .flatten()
+            .map(OsString::from)
+            .collect(),
+        chosen,
+        deadline: SELECTION,
+    }
 }
 
 /// What `--vm` with these names and these arguments of the tests asks for: without either the
@@ -172,7 +192,7 @@ mod tests {
     #[test]
     fn every_part_of_the_selection_is_in_the_name_of_a_live_test() {
         let names = names_below(&workspace::root().join("tests/tests/live"), "");
-        for part in [MEANS, VERDICTS, OLDEST].iter().copied().flatten() {
+        for part in [CORE, MEANS, VERDICTS, OLDEST].iter().copied().flatten() {
             assert!(names.iter().any(|name| name.contains(part)), "{part}");
         }
     }

@@ -1,6 +1,8 @@
 //! Every hook and every family of nftables, for the SYN and for its answer.
 
 use anyhow::Result;
+use whyrefused_tests::host::skip;
+use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::ruleset::{Culprit, nft};
 use whyrefused_tests::scene::{Case, refused, timed_out};
 
@@ -158,6 +160,19 @@ table ip6 other {
     let Some(host) = host_with_nft() else {
         return Ok(());
     };
+    // Since 5.10 the one, as a module that not every kernel has, and since 5.16 the other.
+    const LATE: &str = "
+table netdev lab {
+  chain in { type filter hook ingress device lo priority 0; reject; }
+  chain out { type filter hook egress device lo priority 0; }
+}
+";
+    if let Err(reason) = Namespace::new()?.nft(LATE) {
+        skip(&format!(
+            "this kernel takes no such rules of netdev: {reason}"
+        ));
+        return Ok(());
+    }
     let drop = |rule| timed_out("firewall-drop").by(rule);
     let reset = |rule| refused("firewall-reject").by(rule);
     let cases = [
