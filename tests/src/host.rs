@@ -63,14 +63,6 @@ impl Host {
     }
 }
 
-/// Whether the types of this kernel have that name, such as a value of an enum that came late.
-pub fn kernel_knows(name: &str) -> bool {
-    let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
-    types
-        .windows(name.len())
-        .any(|bytes| bytes == name.as_bytes())
-}
-
 /// Says that the running test is skipped and why, past the capture of test output.
 pub fn skip(reason: &str) {
     let current = thread::current();
