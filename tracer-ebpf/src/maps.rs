@@ -89,7 +89,8 @@ pub static HOOK_CODE: Array<Code> = Array::with_max_entries(bound::HOOK_CODE, 0)
 #[map]
 pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries(1, 0);
 
-/// What the first program of a tracepoint does on this processor, by `tracer_common::stand_in`.
+/// For whom the first program of a tracepoint was run on this processor, by
+/// `tracer_common::stand_in`.
 #[map]
 pub static SHIFTS: PerCpuArray<Shift> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
 
@@ -98,15 +99,17 @@ pub static SHIFTS: PerCpuArray<Shift> = PerCpuArray::with_max_entries(stand_in::
 pub static TAKEN_OVER: PerCpuArray<[u64; stand_in::COUNT as usize]> =
     PerCpuArray::with_max_entries(1, 0);
 
-/// What the first program of a tracepoint does.
+/// For whom the first program of a tracepoint was run.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Shift {
-    /// 1 while it is at work.
-    pub at_work: u32,
-    /// The thread that it was last run for, plus 1; 0 once the stand-in was run behind it.
-    pub done_for: u32,
+    /// Threads for which it was run and its stand-in was not yet, plus 1, each in the place that
+    /// its last bits give; else 0.
+    pub done_for: [u32; THREADS_OF_A_SHIFT],
 }
+
+/// A power of two.
+pub const THREADS_OF_A_SHIFT: usize = 16;
 
 /// The same of those that met a rule.
 #[map]

@@ -7,16 +7,15 @@
 //! (`trace_call_bpf_faultable`). A task that is preempted inside a program takes it from all others
 //! of the processor until it runs again, milliseconds later.
 //!
-//! So the first program notes that it is at work, and the second, which the kernel runs behind it
-//! for each event, takes over what finds the first at work. Both stay on their processor, so the
-//! note is a plain number of that processor. A task may be preempted between the two as well: that
-//! the first program was run for it is noted until the second has been. What is left is the moment
-//! between the kernel's check and the note, a few instructions.
+//! So each program notes for which thread it was run, and its second, which the kernel runs behind it
+//! for each event, takes over the events without that note. Both stay on their processor while they
+//! run, so the note is a plain number of that processor. Where a thread is preempted between the two
+//! and goes on elsewhere, or another takes the place of its note meanwhile, an event is told twice.
 
 use crate::{
     emit::current,
     kernel::layout,
-    maps::{SHIFTS, Shift, TAKEN_OVER},
+    maps::{SHIFTS, Shift, TAKEN_OVER, THREADS_OF_A_SHIFT},
 };
 
 /// Makes the program of a raw tracepoint and its stand-in of the function that both run. It is
@@ -25,9 +24,8 @@ macro_rules! programs {
     ($first:ident, $stand_in:ident, $index:ident, $run:ident) => {
         #[aya_ebpf::macros::raw_tracepoint]
         pub fn $first(context: aya_ebpf::programs::RawTracePointContext) -> i32 {
-            $crate::stand_in::begin(tracer_common::stand_in::$index);
             $run(&context);
-            $crate::stand_in::end(tracer_common::stand_in::$index);
+            $crate::stand_in::done(tracer_common::stand_in::$index);
             0
         }
 
@@ -47,9 +45,8 @@ macro_rules! call_programs {
     ($first:ident, $stand_in:ident, $index:ident, $run:ident) => {
         #[aya_ebpf::macros::tracepoint]
         pub fn $first(context: aya_ebpf::programs::TracePointContext) -> u32 {
-            $crate::stand_in::begin(tracer_common::stand_in::$index);
             $run(&context);
-            $crate::stand_in::end(tracer_common::stand_in::$index);
+            $crate::stand_in::done(tracer_common::stand_in::$index);
             0
         }
 
@@ -64,25 +61,17 @@ macro_rules! call_programs {
 }
 pub(crate) use call_programs;
 
-/// The first program of that index is at work from now on.
+/// Notes that the first program of that index was run for the event, where a task can be preempted
+/// inside one. Elsewhere nothing needs to be noted.
 #[inline(always)]
-pub fn begin(index: u32) {
-    if let Some(shift) = shift(index) {
-        // SAFETY: the pointer is to this processor's own element of the map. The write is volatile
-        // because it is read before the next.
-        unsafe { (&raw mut (*shift).at_work).write_volatile(1) };
+pub fn done(index: u32) {
+    if layout!(preemptible) != 1 {
+        return;
     }
-}
-
-/// It was run for the event, and is no longer at work.
-#[inline(always)]
-pub fn end(index: u32) {
-    if let Some(shift) = shift(index) {
-        // SAFETY: as in `begin`.
-        unsafe {
-            (&raw mut (*shift).done_for).write_volatile(runner());
-            (&raw mut (*shift).at_work).write_volatile(0);
-        }
+    if let Some(shift) = SHIFTS.get_ptr_mut(index) {
+        let runner = runner();
+        // SAFETY: the pointer is to this processor's own element of the map.
+        unsafe { note(shift, runner).write_volatile(runner) };
     }
 }
 
@@ -100,27 +89,26 @@ pub fn takes_over(index: u32) -> bool {
     true
 }
 
-/// `None` where no task is preempted inside a program: there nothing needs to be noted.
-#[inline(always)]
-fn shift(index: u32) -> Option<*mut Shift> {
-    match layout!(preemptible) {
-        1 => SHIFTS.get_ptr_mut(index),
-        _ => None,
-    }
-}
-
 /// Whether the first program was not run for the event that its stand-in is run for.
 #[inline(always)]
 fn was_refused(shift: *mut Shift) -> bool {
+    let runner = runner();
+    let note = note(shift, runner);
     // SAFETY: the pointer is to this processor's own element of the map.
     unsafe {
-        let done_for = &raw mut (*shift).done_for;
-        if done_for.read_volatile() == runner() {
-            done_for.write_volatile(0);
-            return false;
+        if note.read_volatile() != runner {
+            return true;
         }
-        (&raw const (*shift).at_work).read_volatile() != 0
+        note.write_volatile(0);
     }
+    false
+}
+
+#[inline(always)]
+fn note(shift: *mut Shift, runner: u32) -> *mut u32 {
+    let place = runner as usize & (THREADS_OF_A_SHIFT - 1);
+    // SAFETY: the place lies within the array.
+    unsafe { (&raw mut (*shift).done_for).cast::<u32>().add(place) }
 }
 
 /// The running thread as it stands in `Shift::done_for`.

@@ -13,6 +13,7 @@ use super::{
     BOUND_SOCKETS, Candidate, Hook, OBSERVATIONS, Observation, Wishes, calls,
     hook::{self, Attached},
     layout,
+    misses::Missed,
     observations::{Weakness, weakness_of},
     rules::{self, RuleProbes},
     tracing::Tracing,
@@ -51,6 +52,8 @@ pub struct Probes {
     pub(super) attached: HashMap<&'static str, Vec<Attached>>,
     pub(super) reports: Vec<ProbeReport>,
     preemptible: bool,
+    /// What was missed before all was attached: the host is looked at only then.
+    pub(super) missed_before: Vec<Missed>,
     /// Of the means in use, by the name of the observation.
     weaknesses: Vec<(&'static str, Weakness)>,
     pub(super) rules: RuleProbes,
@@ -73,6 +76,7 @@ impl Probes {
             preemptible: layout.preemptible == 1,
             reports: Vec::new(),
             weaknesses: Vec::new(),
+            missed_before: Vec::new(),
             rules: RuleProbes::default(),
         })
     }
@@ -88,6 +92,7 @@ impl Probes {
             // That it was loaded is all: it is attached for each look.
             let _ = self.try_candidate(*candidate, btf, &mut tracing);
         }
+        self.missed_before = self.missed();
         Ok(())
     }
 

@@ -13,17 +13,27 @@ pub struct Missed {
 }
 
 impl Probes {
-    /// How often the kernel ran no program because one was running on that processor already
-    /// (`bpf_prog_inc_misses_counter`), and no stand-in took the event over, by observation. 0 on
+    /// How often, since all was attached, the kernel ran no program because one was running on that
+    /// processor already (`bpf_prog_inc_misses_counter`), and no stand-in took the event over, by observation. 0 on
     /// kernels that do not count it.
     pub fn missed(&self) -> Vec<Missed> {
         OBSERVATIONS
             .iter()
             .map(|observation| Missed {
                 observation: observation.name,
-                count: self.missed_by(observation),
+                count: self
+                    .missed_by(observation)
+                    .saturating_sub(self.missed_before(observation)),
             })
             .collect()
+    }
+
+    fn missed_before(&self, observation: &Observation) -> u64 {
+        let before = self.missed_before.iter();
+        before
+            .filter(|missed| missed.observation == observation.name)
+            .map(|missed| missed.count)
+            .sum()
     }
 
     fn missed_by(&self, observation: &Observation) -> u64 {
