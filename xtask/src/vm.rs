@@ -61,12 +61,13 @@ pub fn run(named: &[String], tests: &[OsString]) -> Result<Total> {
     Ok(total)
 }
 
-/// The load test and a handful of live tests on every kernel, as a part of `cargo xtask test`. A kernel that this host cannot run is skipped.
-/// The table is written, and the work tree left as it is.
+/// The load test and a handful of live tests on every kernel, as a part of `cargo xtask test`. A
+/// kernel that this host cannot run is skipped. Nothing is kept for the table, for the columns of
+/// `KERNELS.md` are of whole runs.
 ///
 /// # Errors
 ///
-/// The results cannot be written.
+/// Those of [`Matrix::run`]; what cannot be prepared is skipped.
 pub fn run_core() -> Result<Total> {
     let folder = folder();
     let prepared = requirements::ensure_met(&folder).and_then(|()| Matrix::prepare(&folder));
@@ -75,12 +76,10 @@ pub fn run_core() -> Result<Total> {
         Err(reason) => return Ok(skipped(selection::series(), &reason)),
     };
     let (jobs, unready) = matrix.jobs(selection::core());
-    let records = Records::of(&folder);
-    let mut total = told(&matrix.run(&jobs, Some(&records))?);
+    let mut total = told(&matrix.run(&jobs, None)?);
     for Unready { series, reason } in unready {
         total += skipped([series.as_str()], &reason);
     }
-    matrix.write_table(&records, &folder.join("KERNELS.md"))?;
     Ok(total)
 }
 
