@@ -1,10 +1,9 @@
 //! Folds identical failures, so that a dead upstream under load is a few lines and not thousands.
 //!
-//! The first failure of its kind is told at once. What follows within the window is counted, and
-//! told as one event when the window closes: an event that stands for the first of the folded
-//! attempts, with their number. While they keep coming, windows follow one another without a
-//! gap; a window in which nothing came forgets the kind. The counts of all events together are
-//! the number of attempts.
+//! The first failure of its kind opens a window. What follows within it is counted, and all of
+//! them are told as one event when it closes: the first of them, with their number. The next of
+//! that kind opens a window of its own. The counts of all events together are the number of
+//! attempts.
 //!
 //! Time is an argument, nothing is read here.
 
@@ -35,7 +34,7 @@ pub struct Identity(u64);
 pub struct Coalescer {
     window_ns: u64,
     hashing: RandomState,
-    open: HashMap<Identity, Option<Folded>>,
+    open: HashMap<Identity, Folded>,
     /// When windows close, the next first: they are all of one length.
     closing: VecDeque<(KernelTime, Identity)>,
 }
@@ -79,9 +78,9 @@ impl Coalescer {
         Identity(self.hashing.hash_one(likeness))
     }
 
-    /// Takes in one attempt. Gives back the failure to be told at once, or nothing where the
-    /// attempt was folded. `build` is only called where its result is needed: for the first of
-    /// its kind, and for the first that is folded in a window.
+    /// Takes in one attempt, which ended at `at`. Gives it back where it is to be told at once:
+    /// where nothing is folded, or there is no room for another kind. `build` is not called where
+    /// a window of its kind is open.
     pub fn absorb(
         &mut self,
         identity: Identity,
@@ -91,25 +90,19 @@ impl Coalescer {
         let has_room = self.open.len() < LIMIT;
         match self.open.entry(identity) {
             Entry::Occupied(mut window) => {
-                match window.get_mut() {
-                    Some(folded) => folded.count += 1,
-                    unused => {
-                        *unused = Some(Folded {
-                            first: build(),
-                            count: 1,
-                        });
-                    }
-                }
+                window.get_mut().count += 1;
                 None
             }
-            Entry::Vacant(place) => {
-                if self.window_ns > 0 && has_room {
-                    place.insert(None);
-                    let closes = at.saturating_add(self.window_ns);
-                    self.closing.push_back((closes, identity));
-                }
-                Some(build())
+            Entry::Vacant(place) if self.window_ns > 0 && has_room => {
+                place.insert(Folded {
+                    first: build(),
+                    count: 1,
+                });
+                let closes = at.saturating_add(self.window_ns);
+                self.closing.push_back((closes, identity));
+                None
             }
+            Entry::Vacant(_) => Some(build()),
         }
     }
 
@@ -117,11 +110,11 @@ impl Coalescer {
     /// them; false where they have to be taken in by [`Coalescer::absorb`].
     pub fn count(&mut self, identity: Identity, attempts: u64) -> bool {
         match self.open.get_mut(&identity) {
-            Some(Some(folded)) => {
+            Some(folded) => {
                 folded.count += attempts;
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -134,32 +127,40 @@ impl Coalescer {
     pub fn due(&mut self, now: KernelTime) -> Vec<Failure> {
         let mut told = Vec::new();
         while self.next_due().is_some_and(|closes| closes <= now) {
-            let Some((_, identity)) = self.closing.pop_front() else {
-                break;
-            };
-            match self.open.get_mut(&identity).and_then(Option::take) {
-                Some(folded) => {
-                    told.push(folded.into_failure());
-                    let closes = now.saturating_add(self.window_ns);
-                    self.closing.push_back((closes, identity));
-                }
-                None => {
-                    self.open.remove(&identity);
-                }
-            }
+            let closed = self.closing.pop_front();
+            told.extend(closed.and_then(|(_, identity)| self.close(identity)));
         }
         told
     }
 
+    /// Closes the windows of the failures that `is_meant` picks, and gives those: what is told
+    /// next is about what became of them.
+    pub fn close_early(&mut self, is_meant: impl Fn(&Failure) -> bool) -> Vec<Failure> {
+        let closing = std::mem::take(&mut self.closing);
+        let (closed, kept) = closing.into_iter().partition(|(_, identity)| {
+            let folded = self.open.get(identity);
+            folded.is_some_and(|folded| is_meant(&folded.first))
+        });
+        self.closing = kept;
+        self.close_all(closed)
+    }
+
     /// Gives all that is still folded, in the order in which its windows would have closed.
     pub fn flush(&mut self) -> Vec<Failure> {
-        let order = std::mem::take(&mut self.closing);
-        let mut open = std::mem::take(&mut self.open);
-        order
+        let closed = std::mem::take(&mut self.closing);
+        self.close_all(closed)
+    }
+
+    fn close_all(&mut self, windows: VecDeque<(KernelTime, Identity)>) -> Vec<Failure> {
+        windows
             .into_iter()
-            .filter_map(|(_, identity)| open.remove(&identity).flatten())
-            .map(Folded::into_failure)
+            .filter_map(|(_, identity)| self.close(identity))
             .collect()
+    }
+
+    fn close(&mut self, identity: Identity) -> Option<Failure> {
+        let folded = self.open.remove(&identity)?;
+        Some(folded.into_failure())
     }
 }
 

@@ -396,6 +396,14 @@ impl Trace {
         let endpoint = crate::case::Endpoint::Inet(*dialled);
         if let Some(recovered) = self.recoveries.accepted(*netns, &endpoint, evidence.at) {
             self.probes.forget_recovery(&endpoint);
+            // What it recovered from is told first.
+            let upstream = &recovered.upstream.address;
+            let earlier = self
+                .coalescer
+                .close_early(|failure| failure.upstream.address == *upstream);
+            for failure in earlier {
+                self.tell(failure);
+            }
             let event = report::recovery(recovered, evidence.at, &self.coverage, &self.host);
             self.write(&Event::Recovery(event));
         }

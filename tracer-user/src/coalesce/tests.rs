@@ -65,41 +65,35 @@ fn told(failures: Vec<Failure>) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn the_first_is_told_at_once_and_its_followers_at_the_end_of_the_window() {
+fn all_of_a_kind_within_the_window_are_one_event_with_their_number() {
     let mut coalescer = coalescer();
     let kind = coalescer.identity_of(&"kind");
-    assert!(coalescer.absorb(kind, 0, || failure(0)).is_some());
-    for at in [10 * MS, 20 * MS, 30 * MS] {
+    for at in [5 * MS, 10 * MS, 20 * MS, 30 * MS] {
         assert!(coalescer.absorb(kind, at, || failure(at)).is_none());
     }
-    assert_eq!(told(coalescer.due(99 * MS)), []);
-    assert_eq!(told(coalescer.due(100 * MS)), [("10000000".to_owned(), 3)]);
+    assert_eq!(told(coalescer.due(104 * MS)), []);
+    assert_eq!(told(coalescer.due(105 * MS)), [("5000000".to_owned(), 4)]);
+    assert_eq!(coalescer.next_due(), None);
 }
 
 #[test]
 fn a_stream_of_failures_is_one_event_a_window() {
     let mut coalescer = coalescer();
     let kind = coalescer.identity_of(&"kind");
-    let mut events = 0;
+    let mut events = Vec::new();
     for at in (0..1000).map(|number| number * MS) {
-        events += coalescer.due(at).len();
-        events += usize::from(coalescer.absorb(kind, at, || failure(at)).is_some());
+        events.extend(told(coalescer.due(at)));
+        events.extend(told(Vec::from_iter(
+            coalescer.absorb(kind, at, || failure(at)),
+        )));
     }
-    assert_eq!(events, 10);
+    events.extend(told(coalescer.flush()));
+    assert_eq!(events.len(), 10);
+    assert!(events.iter().all(|(_, count)| *count == 100), "{events:?}");
 }
 
 #[test]
-fn a_kind_that_was_quiet_for_a_window_is_told_at_once_again() {
-    let mut coalescer = coalescer();
-    let kind = coalescer.identity_of(&"kind");
-    coalescer.absorb(kind, 0, || failure(0));
-    assert_eq!(told(coalescer.due(100 * MS)), []);
-    assert_eq!(coalescer.next_due(), None);
-    assert!(coalescer.absorb(kind, 101 * MS, || failure(0)).is_some());
-}
-
-#[test]
-fn a_follower_is_only_built_when_it_will_be_told() {
+fn a_failure_is_only_built_when_it_will_be_told() {
     let mut coalescer = coalescer();
     let kind = coalescer.identity_of(&"kind");
     let mut built = 0;
@@ -109,7 +103,21 @@ fn a_follower_is_only_built_when_it_will_be_told() {
             failure(at)
         });
     }
-    assert_eq!(built, 2);
+    assert_eq!(built, 1);
+}
+
+#[test]
+fn what_is_picked_is_told_before_its_window_closes() {
+    let mut coalescer = coalescer();
+    for at in [1, 2, 3] {
+        let kind = coalescer.identity_of(&at);
+        coalescer.absorb(kind, at, || failure(at));
+        coalescer.count(kind, 6);
+    }
+    let early = coalescer.close_early(|failure| failure.time == "2");
+    assert_eq!(told(early), [("2".to_owned(), 7)]);
+    let rest = [("1".to_owned(), 7), ("3".to_owned(), 7)];
+    assert_eq!(told(coalescer.flush()), rest);
 }
 
 #[test]
