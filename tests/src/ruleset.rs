@@ -1,4 +1,5 @@
-//! The packet filters of a namespace: loading them, and finding a rule as its owner's tool lists it.
+//! The packet filters of a namespace: loading them, and finding a rule as its owner's tool lists
+//! it.
 
 mod generation;
 mod listing;

@@ -15,7 +15,8 @@ macro_rules! wire {
     )*};
 }
 
-/// Tells records apart; the first field of every [`Header`].
+/// Tells records apart; the first field of every [`Header`]. Each is the kind of the structure of
+/// that name; [`Listening`] has two, and [`LogLineHead`] and [`RuleBytesHead`] begin theirs.
 pub mod kind {
     pub const CONNECT_FAILED: u16 = 1;
     pub const ATTEMPT_ENDED: u16 = 2;
@@ -176,7 +177,8 @@ wire! {
         /// Bytes of `path` in use.
         pub path_length: u16,
         pub path: [u8; UNIX_PATH],
-        /// `sk_protocol` of the socket, such as 6 for TCP and 17 for UDP; 0 where it cannot be read.
+        /// `sk_protocol` of the socket, such as 6 for TCP and 17 for UDP; 0 where it cannot be
+        /// read.
         pub protocol: u32,
         /// The call returned without having been entered: a seccomp filter answered in its place
         /// (`syscall_trace_enter` asks it before the tracepoint). Nothing else is known then.

@@ -29,7 +29,8 @@ const LISTEN: u8 = 10;
 
 programs!(kfree_skb, kfree_skb_stand_in, KFREE_SKB, packet_freed);
 
-/// A segment was answered with a reset, unless it is one itself (`tcp_v4_send_reset`), by `socket` or, where that is 0, for want of one.
+/// A segment was answered with a reset, unless it is one itself (`tcp_v4_send_reset`), by `socket`
+/// or, where that is 0, for want of one.
 #[inline(always)]
 pub fn answered_with_reset(context: &impl EbpfContext, socket: u64, skb: u64, reason: u32) {
     if !opening_refused(socket, skb, reason) {

@@ -18,8 +18,8 @@ const LINKER: &str = "WHYREFUSED_BPF_LINKER";
 
 const TOOLCHAIN: &str = "Rust toolchain that compiles eBPF programs";
 
-/// aya-ebpf 0.2.1 compiles with no older one.
-const OLDEST_RUSTC: (u32, u32) = (1, 87);
+/// The workspace's `rust-version`, for both sides use what came with it (let chains).
+const OLDEST_RUSTC: (u32, u32) = (1, 88);
 
 /// A rustc that can compile eBPF programs, and the cargo to run it with.
 pub struct Toolchain {
@@ -100,8 +100,8 @@ pub fn find_toolchain(target: &str) -> Result<Toolchain, Missing> {
         tried,
         named: false,
         install: "install one of these:\n  \
-            Debian 12 and later:  apt install rustc-web libstd-rust-web-dev-bpf\n  \
-            rustup:               rustup toolchain install nightly --profile minimal --component rust-src\n\
+            Debian 12 with its security updates:  apt install rustc-web libstd-rust-web-dev-bpf\n  \
+            rustup:                               rustup toolchain install nightly --profile minimal --component rust-src\n\
             as root on Debian, `cargo xtask setup` does it",
     })
 }

@@ -1,9 +1,9 @@
 //! A reader of the kernel's own description of its types (BTF).
 //!
 //! It answers five questions: where a field lies, how the values of an enum are called, which
-//! arguments a tracepoint has, which number a function has, and whether there is a variable. The one maintained crate that reads members is under the
-//! LGPL, which does not fit a static binary under MIT or Apache-2.0; aya's reader keeps members
-//! to itself.
+//! arguments a tracepoint has, which number a function has, and whether there is a variable. The
+//! one maintained crate that reads members is under the LGPL, which does not fit a static binary
+//! under MIT or Apache-2.0; aya's reader keeps members to itself.
 
 mod elf;
 mod format;
@@ -12,6 +12,7 @@ mod source;
 
 use std::{collections::HashMap, path::Path};
 
+use crate::bounded;
 use format::{MAGIC, hash, kind, kind_of, u16_at, u32_at};
 pub use source::{BtfError, Kinship, Source};
 
@@ -66,7 +67,8 @@ impl Btf {
         if !self.is_the_kernels_own() {
             return None;
         }
-        let module = std::fs::read(Path::new("/sys/kernel/btf").join(name)).ok()?;
+        let path = Path::new("/sys/kernel/btf").join(name);
+        let module = bounded::read(path, source::MOST_BTF).ok()?;
         let joined = module::joined(&self.bytes, &module)?;
         Self::parse(joined, self.source.clone())
     }
@@ -122,11 +124,6 @@ impl Btf {
             Source::Kernel => true,
             Source::File { kinship, .. } => *kinship == Kinship::SameTypes,
         }
-    }
-
-    /// Whether a structure of that name is among the types.
-    fn has(&self, structure: &str) -> bool {
-        self.find(kind::STRUCT, structure).is_some()
     }
 
     /// Where the field lies that `path` names, such as `__sk_common.skc_dport`; members of

@@ -408,7 +408,8 @@ pub struct BoundSocket {
 pub struct Route {
     /// The error number of the answer, positive; null where a route was found.
     pub error: Option<i32>,
-    /// `unicast`, `local`, `broadcast`, `multicast`, `unreachable`, `prohibit`, `blackhole`, `throw`.
+    /// `unicast`, `local`, `broadcast`, `multicast`, `unreachable`, `prohibit`, `blackhole`,
+    /// `throw`.
     pub kind: Option<String>,
     pub gateway: Option<IpAddr>,
     pub device: Option<String>,
@@ -427,7 +428,8 @@ pub struct Route {
 pub struct Neighbour {
     pub address: IpAddr,
     pub device: String,
-    /// `incomplete`, `reachable`, `stale`, `delay`, `probe`, `failed`, `noarp`, `permanent`, `none`.
+    /// `incomplete`, `reachable`, `stale`, `delay`, `probe`, `failed`, `noarp`, `permanent`,
+    /// `none`.
     pub state: String,
     pub netns: Netns,
 }

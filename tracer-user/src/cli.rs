@@ -11,9 +11,28 @@ use crate::verdict::Code;
 /// Longer spans than ten years are mistakes, and would overflow clocks further on.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// What stands below the options.
+const AFTER_HELP: &str = "\
+Example: a line for each failure, for an hour
+  whyrefused --format json --duration 1h | jq -r 'select(.event == \"failure\")
+    | [.upstream.address, .verdict.code, .verdict.summary] | @tsv'
+
+`whyrefused doctor` says what this host lets us observe, `whyrefused explain CODE` what a verdict
+means and how to fix it, `whyrefused schema` what stands in an event.
+
+Exit status:
+  0  it ran and was stopped: by a signal, by --duration, or since its reader closed the pipe
+  1  nothing could be observed, and it says why; of doctor: failures cannot be explained here
+  2  wrong usage, or a fatal error such as an output that cannot be written";
+
 /// Says why nginx's upstream connections fail, from inside the kernel
 #[derive(Debug, Parser)]
-#[command(name = "whyrefused", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "whyrefused",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = AFTER_HELP
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -17,9 +17,10 @@ use crate::terminal::{Terminal, Tone};
 pub struct Examination {
     pub kernel: String,
     pub root: bool,
-    /// Capabilities that are needed and not held, such as `CAP_BPF`.
+    /// Capabilities that are needed and not held, such as `CAP_SYS_ADMIN`.
     pub missing_capabilities: Vec<String>,
-    /// Whether the kernel's types could be read, from itself (`/sys/kernel/btf/vmlinux`) or from a file.
+    /// Whether the kernel's types could be read, from itself (`/sys/kernel/btf/vmlinux`) or from a
+    /// file.
     pub btf: bool,
     /// The file that was asked for, where it was one.
     pub btf_file: Option<String>,

@@ -1,56 +1,113 @@
 //! What a failed attempt is called, and how sure the evidence makes us.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The cause of a failed attempt, as users script against it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
+    /// The target is on this host, in any of its namespaces; no socket has listened there since
+    /// before the trace, and none was seen to end.
     NoListener,
+    /// As `no-listener`, and a listener stands on another port that is plausibly the one meant
+    /// (`candidates`); at most `probable`.
     WrongPort,
+    /// The port is listened on, but not for this address: another local address, the other family,
+    /// IPv6-only, or bound to another device.
     WrongAddress,
+    /// A socket is bound there that never called listen.
     BoundNotListening,
+    /// It listened; its process ended by itself (status).
     ListenerExited,
+    /// It listened; a signal ended its process (signal, core dump or not).
     ListenerKilled,
+    /// It listened; the OOM killer (or its cgroup's limit) ended its process.
     ListenerOomKilled,
+    /// It listened; its process closed the socket and lives on.
     ListenerClosed,
+    /// The address and port are listened on in another network namespace of this host.
     OtherNetns,
+    /// The listener's accept queue was full: SYN or last ACK dropped, or answered with a reset.
     AcceptQueueFull,
+    /// The listener's SYN queue was full: half-open requests, no cookies.
     SynQueueFull,
+    /// A netfilter rule or policy of this host (any of its namespaces) rejected it.
     FirewallReject,
+    /// As `firewall-reject`, but dropped silently; also when the SYN-ACK on its way back was
+    /// dropped.
     FirewallDrop,
+    /// The kernel dropped the SYN or its answer elsewhere and says why (drop reason in `because`):
+    /// an XDP, tc or cgroup program, rp_filter, MD5 or AO mismatch, checksum, queue, ….
     PacketDropped,
+    /// This host's routing refused: unreachable, prohibit, blackhole, throw or no route, a policy
+    /// rule, link down, broadcast.
     RouteRefused,
+    /// The next hop or the host does not answer ARP or ND.
     NeighbourUnreachable,
+    /// A router or the remote host answered with an ICMP error (type, code, sender in `because`).
     IcmpUnreachable,
+    /// A reset came from off this host: nothing listens there, or something in between forged it.
     RemoteRefused,
+    /// SYNs left this host, nothing came back, and nothing here dropped them.
     NoAnswer,
+    /// The dialled port lies in the ephemeral range, nobody listens, and the socket connected to
+    /// itself.
     SelfConnect,
+    /// nginx dials an address that its configured name no longer has (it resolved the name when it
+    /// started).
     StaleDns,
+    /// No free local port for this destination.
     PortsExhausted,
+    /// `proxy_bind` could not bind (address not here, or in use).
     BindFailed,
+    /// The worker had no free file descriptor.
     FdLimit,
+    /// A security policy denied the call: SELinux, AppArmor, another LSM, a cgroup BPF program,
+    /// seccomp (`verdict.policy` says which).
     PolicyDenied,
+    /// Nothing at the path as nginx sees it (dangling symlink; other mount namespace or root where
+    /// that is so).
     UnixMissing,
+    /// The path cannot be walked: not a directory, symlink loop, too long.
     UnixBadPath,
+    /// The worker may not reach or write the socket file: which path component, which bit, for
+    /// which user.
     UnixPermission,
+    /// A socket file that no socket listens behind: stale, or bound only.
     UnixNoListener,
+    /// The path is a file or a directory.
     UnixNotASocket,
+    /// A socket of another type.
     UnixWrongType,
+    /// The listener's backlog was full.
     UnixBacklogFull,
+    /// The connection stood; the backend (or the kernel for it) reset it before a complete
+    /// response.
     ResetByBackend,
+    /// The connection stood; the backend closed it before a complete response.
     ClosedByBackend,
+    /// Somebody on this host destroyed nginx's socket (`ss -K`, sock_diag).
     SocketAborted,
+    /// A cached connection was reset or closed by the backend as nginx reused it.
     KeepaliveRace,
+    /// The connection waited in the accept queue of a listener that closed or died.
     ResetUnaccepted,
+    /// The connection stands, the request was delivered, and no response came before nginx gave up.
     BackendSilent,
+    /// TCP was fine; backend and nginx speak different protocols (TLS to plain text, HTTP/2 to
+    /// HTTP/1, garbage).
     ProtocolMismatch,
+    /// nginx could not resolve the upstream's name: no connection was tried.
     ResolverFailed,
+    /// nginx tried nobody: every server is marked down, failed out or at its limit (the failures
+    /// that led there are referred to).
     NoLiveUpstreams,
+    /// nginx's own limit stopped it (`worker_connections`, …).
     NginxLimit,
+    /// The evidence does not decide; `missing` says what would have.
     Undetermined,
 }
 
@@ -152,6 +209,21 @@ impl Code {
     }
 }
 
+/// Derived, it would be an alternative with a description for each code, and no plain list.
+impl JsonSchema for Code {
+    fn schema_name() -> Cow<'static, str> {
+        "Code".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The cause of a failed attempt, as users script against it.",
+            "type": "string",
+            "enum": Code::ALL.map(Code::as_str).as_slice(),
+        })
+    }
+}
+
 impl std::fmt::Display for Code {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.pad(self.as_str())
@@ -192,7 +264,9 @@ pub enum Confidence {
 /// evidence supports; nothing is read from the host to make it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
+    /// What happened.
     pub code: Code,
+    /// How sure that is.
     pub confidence: Confidence,
     /// One sentence that a tired person understands.
     pub summary: String,
@@ -214,7 +288,9 @@ pub struct Verdict {
 /// A cause that looks the same and is excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RuledOut {
+    /// The cause that it was not.
     pub code: Code,
+    /// The evidence against it, in words.
     pub why: String,
 }
 
@@ -222,6 +298,7 @@ pub struct RuledOut {
 /// it points at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
+    /// What happened, and why that is known.
     pub verdict: Verdict,
     /// Where nginx met the failure.
     pub surface: crate::event::Surface,
@@ -239,6 +316,7 @@ pub struct Diagnosis {
     /// Listeners on Unix sockets that nginx may have been meant to dial, best first.
     #[serde(default)]
     pub unix_candidates: Vec<crate::case::UnixSocket>,
+    /// The packet filter's rule that did it.
     pub rule: Option<crate::event::Rule>,
     /// The real destination where it differs from the dialled one.
     pub translated_to: Option<std::net::SocketAddr>,

@@ -68,7 +68,7 @@ fn every_recorded_case_gets_the_verdict_that_is_true_of_it() -> Result<()> {
     let mut wrong = Vec::new();
     let recordings = recordings()?;
     ensure!(
-        recordings.len() >= 40,
+        recordings.len() >= 200,
         "only {} recordings",
         recordings.len()
     );

@@ -1,8 +1,8 @@
 //! Builds the tool for arm64 on any machine.
 //!
 //! Rust's libraries for that architecture come from rustup where it has brought them, else from
-//! the very package that Debian's rustc for this machine is built beside. That one is unpacked below
-//! `target`, and not installed: the host keeps its one architecture.
+//! the very package that Debian's rustc for this machine is built beside. That one is unpacked
+//! below `target`, and not installed: the host keeps its one architecture.
 
 use std::env;
 use std::fs;

@@ -45,12 +45,17 @@ fn is_master(title: &[u8]) -> bool {
 fn wants_demonstration() -> Result<bool> {
     eprintln!("No nginx is running here.");
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        eprintln!("Here is the demonstration instead: an nginx in namespaces of its own.");
+        eprintln!(
+            "Here is the demonstration instead: an nginx in namespaces of its own. Packages that it \
+            uses and that are missing get installed first; the service of a new nginx is not started."
+        );
         return Ok(true);
     }
-    eprint!(
-        "Show the demonstration, an nginx in namespaces of its own? Otherwise this waits for an nginx. [y/N] "
+    eprintln!(
+        "There is a demonstration, an nginx in namespaces of its own. Packages that it uses and that \
+        are missing get installed first; the service of a new nginx is not started."
     );
+    eprint!("Show it? Otherwise this waits for an nginx. [y/N] ");
     let mut answer = String::new();
     io::stdin()
         .lock()

@@ -31,7 +31,11 @@ pub struct Arguments {
     #[arg(long, value_name = "KERNEL", num_args = 0..)]
     vm: Option<Vec<String>>,
     /// Passed on to `cargo test`
-    #[arg(value_name = "CARGO TEST ARGUMENTS", allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CARGO TEST ARGUMENTS",
+        allow_hyphen_values = true,
+        conflicts_with = "vm"
+    )]
     cargo: Vec<OsString>,
     /// Passed on to the tests
     #[arg(value_name = "ARGUMENTS OF THE TESTS", last = true)]
@@ -154,7 +158,32 @@ fn has_option(arguments: &[OsString], option: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parsed(words: &str) -> Option<Arguments> {
+        let words = words.split_whitespace();
+        Some(Alone::try_parse_from(words).ok()?.arguments)
+    }
+
+    #[test]
+    fn kernels_take_names_of_tests_and_no_arguments_of_cargo() {
+        let arguments = parsed("test --vm 6.1 7 -- firewalls::").expect("kernels and names");
+        assert_eq!(
+            arguments.vm.as_deref(),
+            Some(&["6.1", "7"].map(str::to_owned)[..])
+        );
+        assert_eq!(arguments.tests, ["firewalls::"]);
+        assert!(parsed("test --package xtask -- an_option").is_some());
+        assert!(parsed("test --vm=6.1 --package xtask").is_none());
+    }
 
     #[test]
     fn an_option_is_found_with_and_without_its_value_behind_an_equals_sign() {

@@ -108,7 +108,8 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// The linker's fingerprint of a kernel among its notes: those of its file, or of /sys/kernel/notes.
+/// The linker's fingerprint of a kernel among its notes: those of its file, or of
+/// /sys/kernel/notes.
 pub fn build_id(notes: &[u8]) -> Option<Vec<u8>> {
     let endian = native();
     let notes = NoteIterator::<FileHeader64<Endianness>>::new(endian, 4, notes).ok()?;

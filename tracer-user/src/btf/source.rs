@@ -17,7 +17,7 @@ const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 /// The running kernel's ELF notes, its build id among them.
 const NOTES: &str = "/sys/kernel/notes";
 /// Bytes of raw BTF; distributions' kernels have 4 to 15 million.
-const MOST_BTF: u64 = 64 << 20;
+pub(super) const MOST_BTF: u64 = 64 << 20;
 
 /// Why the kernel's types cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ impl Btf {
         let btf = Self::parse(content.types, source)
             .ok_or_else(|| unfit("its BTF is truncated or damaged"))?;
         if !["task_struct", "sock", "sk_buff"]
-            .map(|name| btf.has(name))
+            .map(|name| btf.has_structure(name))
             .contains(&false)
         {
             return Ok(btf);

@@ -93,7 +93,8 @@ impl Malformed {
     }
 }
 
-/// Sockets that were connected to themselves: nginx reads its own request back, and complains of it.
+/// Sockets that were connected to themselves: nginx reads its own request back, and complains of
+/// it.
 #[derive(Debug, Default)]
 pub struct ToItself {
     told: VecDeque<(u32, KernelTime, Endpoint)>,

@@ -1,8 +1,8 @@
 //! Kernel functions by address: which netfilter hook a stack was in, and where a packet was
 //! freed.
 //!
-//! `/proc/kallsyms` has some 200,000 lines. Only the functions named here are kept; the name of
-//! any other is looked up by reading the file again, some tens of milliseconds.
+//! `/proc/kallsyms` has a line for every symbol. Only the functions named here are kept; the name
+//! of any other is looked up by reading the file again, which takes long.
 
 use std::collections::HashMap;
 use std::fs::File;

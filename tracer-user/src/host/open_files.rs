@@ -62,8 +62,8 @@ impl OpenFiles {
     }
 
     /// TCP sockets bound to `port` in `netns` that neither listen nor are connected, with those
-    /// who hold them. What was read after `since` serves again. A look takes a tenth of a
-    /// microsecond or so for each open file and ends once `budget` is used up.
+    /// who hold them. What was read after `since` serves again. A look goes
+    /// through every open file of the host and ends once `budget` is used up.
     pub fn bound(
         &mut self,
         netns: Netns,

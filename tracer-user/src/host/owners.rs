@@ -31,9 +31,8 @@ impl Holders {
 }
 
 /// Looks through the descriptors of all processes for the sockets in `inodes`, those of `first`
-/// before the others. Takes some tens of microseconds for a process and half a microsecond for
-/// a descriptor; ends when `budget` is used up. Processes that vanish or may not be looked at
-/// are passed over.
+/// before the others. Asks the kernel about every descriptor of every process, and ends when
+/// `budget` is used up. Processes that vanish or may not be looked at are passed over.
 pub fn holders(inodes: &HashSet<u64>, first: &[u32], budget: Duration) -> io::Result<Holders> {
     let deadline = Instant::now() + budget;
     let mut found = Holders::default();

@@ -41,7 +41,7 @@ pub enum PacketFilterError {
 }
 
 /// Every table of nftables in `namespace`, those of iptables-nft too; none where the kernel has
-/// no nf_tables. Takes some tens of milliseconds for 10,000 rules, half of them the kernel's.
+/// no nf_tables. Takes its time with large rulesets.
 ///
 /// What is beyond the limits or changes faster than it can be read is told in
 /// [`Ruleset::unread`].

@@ -144,9 +144,9 @@ fn state(pid: u32) -> Option<char> {
 /// The limit that `listen()` cuts a backlog to (`__sys_listen_socket`).
 fn somaxconn(namespaces: &Namespaces, netns: Netns) -> Option<u32> {
     // The file is that of the reading thread's namespace.
-    let read = || std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let read = || bounded::read("/proc/sys/net/core/somaxconn", 64);
     let text = netns::within(namespaces.get(netns)?, read).ok()?.ok()?;
-    text.trim().parse().ok()
+    std::str::from_utf8(&text).ok()?.trim().parse().ok()
 }
 
 /// One that has vanished since it was found has no sockets any more.

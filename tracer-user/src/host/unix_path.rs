@@ -9,6 +9,7 @@ use std::io;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::bounded;
 use crate::case::{Credentials, Walk};
 
 mod acl;
@@ -67,7 +68,7 @@ impl View {
         let directory = directory(format!("/proc/{pid}/cwd"))
             .ok()
             .map(|node| (node, text_of_directory(pid)));
-        let protects = std::fs::read("/proc/sys/fs/protected_symlinks");
+        let protects = bounded::read("/proc/sys/fs/protected_symlinks", 16);
         Ok(Self {
             root,
             directory,

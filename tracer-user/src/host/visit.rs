@@ -10,7 +10,6 @@ use crate::host::ports::{self, PortRange};
 /// An open view into a network namespace, usable from any thread.
 ///
 /// It keeps the namespace alive while it lives: drop it as soon as the questions are asked.
-/// Opening one costs some tens of microseconds.
 #[derive(Debug)]
 pub struct Visit {
     pub netns: Netns,

@@ -237,8 +237,8 @@ impl Probes {
 }
 
 /// A loader that has not read the kernel's types. `EbpfLoader::new` of aya 0.14 parses all of
-/// `/sys/kernel/btf/vmlinux`, for relocations that these programs do not have: tens of
-/// milliseconds and megabytes. A thread whose root is an empty folder finds no such file.
+/// `/sys/kernel/btf/vmlinux`, for relocations that these programs do not have, which takes
+/// long and megabytes. A thread whose root is an empty folder finds no such file.
 fn loader() -> EbpfLoader<'static> {
     rootless(EbpfLoader::new).unwrap_or_default()
 }

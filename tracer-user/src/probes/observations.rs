@@ -266,3 +266,36 @@ pub const OBSERVATIONS: &[Observation] = &[
         ],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::coverage;
+    use crate::trace::session::ICMP_RECEIVED;
+
+    #[test]
+    fn what_diagnosis_may_lack_goes_by_the_names_that_the_trace_gives() {
+        let made = OBSERVATIONS.iter().map(|observation| observation.name);
+        let lacked = WEAKNESSES.iter().filter_map(|weakness| weakness.lacks);
+        let names: Vec<_> = made.chain(lacked).chain([ICMP_RECEIVED]).collect();
+        for observation in coverage::Observation::ALL {
+            let name = observation.as_str();
+            assert!(names.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_weakness_is_one_of_a_means_that_there_is() {
+        let means: Vec<_> = OBSERVATIONS
+            .iter()
+            .flat_map(|observation| observation.candidates)
+            .collect();
+        for weakness in WEAKNESSES {
+            assert!(
+                means.contains(&&weakness.candidate),
+                "{}",
+                weakness.candidate
+            );
+        }
+    }
+}

@@ -1,16 +1,20 @@
 //! Runs a program at a tracepoint or a function by way of a perf event.
 //!
 //! aya does this too, but looks for tracefs at its usual places alone and has no way without, and
-//! attaches only on the thread that owns all programs: a probe at a function takes the kernel
-//! tens of milliseconds to remove.
+//! attaches only on the thread that owns all programs: the kernel may take long to remove a probe
+//! at a function.
 
 use std::{
     ffi::{CStr, CString},
-    fs::File,
-    io::Read,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
+    str::FromStr,
 };
+
+use crate::bounded;
+
+/// Bytes of a file that holds a number; the kernel's have at most twenty digits.
+const MOST_NUMBER: u64 = 64;
 
 /// Runs the program at the tracepoint until the event is dropped. Errors say what was tried.
 pub fn run_at(category: &str, name: &str, program: BorrowedFd<'_>) -> Result<OwnedFd, String> {
@@ -31,11 +35,9 @@ pub fn run_at_function(name: &str, program: BorrowedFd<'_>) -> Result<OwnedFd, S
 /// The number under which perf knows kprobes; the error says that the kernel has none.
 pub fn kprobe_type() -> Result<u32, String> {
     const PATH: &str = "/sys/bus/event_source/devices/kprobe/type";
-    let text = std::fs::read_to_string(PATH)
+    let text = bounded::read(PATH, MOST_NUMBER)
         .map_err(|error| format!("the kernel has no kprobes: reading {PATH}: {error}"))?;
-    text.trim()
-        .parse()
-        .map_err(|_| format!("{PATH} holds no number"))
+    number(&text).ok_or_else(|| format!("{PATH} holds no number"))
 }
 
 /// The number under which the kernel knows a tracepoint. tracefs is not mounted everywhere; a
@@ -47,24 +49,23 @@ fn tracepoint_id(category: &str, name: &str) -> Result<u64, String> {
         .map(|root| Path::new(root).join(&event))
         .find(|path| path.exists());
     let text = match mounted {
-        Some(path) => std::fs::read_to_string(&path)
+        Some(path) => bounded::read(&path, MOST_NUMBER)
             .map_err(|error| format!("reading {}: {error}", path.display()))?,
         None => read_detached(&event)?,
     };
-    text.trim()
-        .parse()
-        .map_err(|_| format!("tracefs gives no number for {category}:{name}"))
+    number(&text).ok_or_else(|| format!("tracefs gives no number for {category}:{name}"))
 }
 
-fn read_detached(event: &str) -> Result<String, String> {
+/// What such a file says in digits and a line's end.
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+fn read_detached(event: &str) -> Result<Vec<u8>, String> {
     let tracefs = detached_tracefs()
         .map_err(|error| format!("tracefs is not mounted and cannot be opened: {error}"))?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", tracefs.as_raw_fd())).join(event);
-    let mut text = String::new();
-    File::open(&path)
-        .and_then(|mut file| file.read_to_string(&mut text))
-        .map_err(|error| format!("reading {event} of tracefs: {error}"))?;
-    Ok(text)
+    bounded::read(path, MOST_NUMBER).map_err(|error| format!("reading {event} of tracefs: {error}"))
 }
 
 fn detached_tracefs() -> std::io::Result<OwnedFd> {

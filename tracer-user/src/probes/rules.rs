@@ -3,7 +3,14 @@
 //! Those that reject run for rejected packets alone, and are attached as soon as their module is
 //! there. The one at verdicts runs for every packet that meets a rule with a verdict, accepted
 //! ones among them: it is attached on demand. A thread of its own attaches and detaches, which
-//! the kernel may take tens of milliseconds for.
+//! the kernel may take long for.
+//!
+//! On demand means while packets of nginx are dropped (`trace/rules.rs`): a SYN is sent again, so
+//! the attempt that asked for it mostly gets its rule. What they tell narrows what the evaluation
+//! of the ruleset leads to (`survey/filters/exact.rs`): a rule counts only where its handle stands
+//! in the ruleset as it was read, with that end, in a chain that the packet can come to. A rule of
+//! legacy iptables that drops calls no function (`ipt_do_table` decides itself): there the
+//! evaluation stands alone.
 
 use std::{
     collections::HashSet,

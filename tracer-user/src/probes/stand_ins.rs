@@ -1,7 +1,9 @@
 //! Second programs of tracepoints, for what the kernel refuses to the first.
 //!
 //! Why and how is told in `stand_in.rs` of the programs. They are attached where a task can be
-//! preempted inside a program, and cost nothing elsewhere.
+//! preempted inside a program (7.0 and later, by the kernel's types), and cost nothing elsewhere.
+//! The tracepoints of `PROGRAMS` have one; other programs have none. What both miss is a `loss` by observation, and an attempt
+//! that was missed is told by its log line (`correlate/unseen.rs`).
 
 use std::os::fd::AsFd;
 

@@ -5,7 +5,7 @@ use aya::{Endianness, programs::ProgramType, sys::is_program_supported};
 use crate::btf::Btf;
 
 /// The kernel's types as aya wants them. They are read when a program first needs them: that takes
-/// tens of milliseconds and megabytes.
+/// long, and megabytes.
 pub enum Tracing<'a> {
     Unread(&'a Btf),
     Refused(String),

@@ -39,6 +39,8 @@ const NEIGHBOURS: (&str, &str) = (
     RING,
     "packets of ARP or neighbour discovery that a packet filter dropped",
 );
+/// Of kinds that are not named below.
+const UNNAMED: (&str, &str) = (RING, "records of other kinds");
 const KERNEL: &str = "kernel";
 const USER: &str = "user space";
 
@@ -151,13 +153,26 @@ fn described(index: usize) -> (&'static str, &'static str) {
         kind::CLIENT_CLOSED => (RING, "clients that left"),
         kind::SOCKET_CLOSED | kind::UPSTREAM_CLOSED => (RING, "sockets closed"),
         kind::PEER_ENDED => (RING, "connections that backends ended"),
-        _ => (RING, "changes of processes"),
+        kind::PROCESS_EXITED
+        | kind::SIGNAL_SENT
+        | kind::OOM_VICTIM
+        | kind::FORKED
+        | kind::EXECUTED => (RING, "changes of processes"),
+        _ => UNNAMED,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_of_record_has_a_name_for_its_loss() {
+        for index in 0..kind::COUNT {
+            assert_ne!(described(index.into()), UNNAMED, "{index}");
+        }
+        assert_eq!(described(kind::COUNT.into()), UNNAMED);
+    }
 
     #[test]
     fn only_what_is_new_is_told_and_all_of_it_at_the_end() {

@@ -13,8 +13,8 @@ use crate::{
     host::kallsyms::{Kallsyms, KallsymsError},
 };
 
-/// Reading takes a tenth of a second, and only dropped packets need it: a thread of its own does
-/// it, and whoever asks first waits for the rest of it.
+/// Reading takes long, and only dropped packets need it: a thread of its own does it, and whoever
+/// asks first waits for the rest of it.
 pub struct KernelSymbols {
     reading: Mutex<Option<JoinHandle<Result<Kallsyms, KallsymsError>>>>,
     read: OnceLock<Kallsyms>,

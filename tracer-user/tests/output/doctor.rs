@@ -11,7 +11,7 @@ fn examination() -> Examination {
         .map(|(number, report)| Probe {
             report,
             core: number == 0,
-            cost: "an ICMPv6 refusal by a container here looks like one from outside".into(),
+            cost: "ICMPv6 errors of this host are known only where they arrive in a namespace of nginx".into(),
         })
         .collect();
     Examination {
@@ -48,7 +48,7 @@ fn a_host_without_rights_is_described_like_this() {
     examination.root = false;
     examination.btf = false;
     examination.obstacle = Some("this needs root: run it with sudo".into());
-    examination.missing_capabilities = vec!["CAP_BPF".into(), "CAP_PERFMON".into()];
+    examination.missing_capabilities = vec!["CAP_SYS_ADMIN".into(), "CAP_SYSLOG".into()];
     examination.probes[0].report.via = None;
     examination.nginx.clear();
     assert_eq!(examination.exit_status(), 1);

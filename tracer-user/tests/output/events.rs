@@ -34,14 +34,14 @@ pub fn probes() -> Vec<ProbeReport> {
     };
     vec![
         ProbeReport {
-            observation: "socket states".into(),
-            via: Some("tp_btf/inet_sock_set_state".into()),
+            observation: "socket-state".into(),
+            via: Some("raw_tracepoint:inet_sock_set_state".into()),
             unavailable: Vec::new(),
         },
         ProbeReport {
-            observation: "ICMPv6 errors sent".into(),
+            observation: "icmpv6-sent".into(),
             via: None,
-            unavailable: vec![refused("fentry/icmp6_send"), refused("kprobe/icmp6_send")],
+            unavailable: vec![refused("fentry:icmp6_send"), refused("kprobe:icmp6_send")],
         },
     ]
 }

@@ -30,6 +30,10 @@ pub fn install(missing: &[Missing]) -> Result<()> {
         );
     }
     let packages = needs::packages(missing);
+    eprintln!(
+        "These packages are missing and get installed: {}",
+        packages.join(" ")
+    );
     if let Err(error) = step::run("updating the list of packages", apt(&["update"])) {
         // One broken source of several is no reason to give up.
         eprintln!("{error:#}");

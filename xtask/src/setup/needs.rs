@@ -17,7 +17,8 @@ pub struct Missing {
     pub packages: Vec<String>,
 }
 
-/// The LLVM of the rustc that Debian 12 packages as `rustc-web`: bpf-linker is built on the same.
+/// The LLVM of the rustc that Debian 12's security updates have as `rustc-web`: bpf-linker is built
+/// on the same. The `rustc-web` that Debian 12 was released with is too old.
 const PACKAGED_LLVM: u32 = 22;
 
 /// The programs that the tests run. An nginx that is there is left as it is: a module package
@@ -120,7 +121,7 @@ pub fn describe(missing: &[Missing], reason: &str) -> String {
         .collect();
     format!(
         "these are missing, {reason}:\n{what}\
-        on Debian 12, as root:\n  \
+        on Debian 12 with its security updates (the suite bookworm-security), as root:\n  \
         apt-get install --no-install-recommends {}\n\
         elsewhere install the same programs; what compiles eBPF comes by\n  \
         rustup toolchain install nightly --profile minimal --component rust-src\n  \

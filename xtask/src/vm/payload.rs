@@ -20,8 +20,7 @@ const LIVE: &str = include_str!("live.sh");
 /// How many times longer than here anything may take in a guest.
 const PATIENCE: u32 = 4;
 
-/// Tests wait a lot; while one does, the one processor has time for another: two took a fifth to a
-/// third less time than one, and failed no more often.
+/// Tests wait a lot; while one does, the one processor has time for another.
 const THREADS: u32 = 2;
 
 /// An emulated machine stalls now and then, and a test that fails by that passes when it is run

@@ -12,8 +12,9 @@ use super::image;
 use crate::archive::{self, Archive};
 use crate::step;
 
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "apparmor",
+    "arptables",
     "bpftool",
     "ipset",
     "iproute2",

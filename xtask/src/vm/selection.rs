@@ -13,8 +13,8 @@ const SERIES: [(&str, &[&[&str]]); 5] = [
     ("6", &[MEANS]),
 ];
 
-/// What `cargo xtask test` runs on every kernel beside the load test: one or two tests of each means,
-/// which take a minute or two.
+/// What `cargo xtask test` runs on every kernel beside the load test: one or two tests of each
+/// means, which take a minute or two.
 const CORE: &[&str] = &[
     "a_port_that_nobody_listens_on_is_explained_as_no_listener",
     "a_socket_that_is_only_bound_is_explained_as_bound_not_listening",
@@ -26,9 +26,11 @@ const CORE: &[&str] = &[
 ];
 
 /// On every kernel what kernels show by different means, or not at all, as parts of the tests'
-/// names. Drops have a reason since 5.17, sockets that are bound and do not listen are listed
-/// since 6.8, resets of closed ports are seen since 6.10, whether a repeated SYN left since 6.17;
-/// and which functions a program can attach to differs between any two.
+/// names. The kernel gives a drop's reason since 5.17 (before, its place in the code stands for
+/// it), lists sockets that are bound and do not listen since 6.8 (before, a program looks among
+/// open files), has a tracepoint for resets of closed ports since 6.10 (before, functions are
+/// watched), and tells whether a repeated SYN left since 6.17; and which functions a program can
+/// attach to differs between any two.
 const MEANS: &[&str] = &[
     "a_port_that_nobody_listens_on_is_explained_as_no_listener",
     "a_socket_that_is_only_bound_is_explained_as_bound_not_listening",

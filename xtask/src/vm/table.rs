@@ -11,9 +11,9 @@ use super::results::{Outcome, Results};
 const HEAD: &str = "\
 # Kernels
 
-What `cargo xtask test --vm` found on Debian's kernels, in the words of the runs. It writes this file; nothing
-in it is written by hand. Each column is the last run on that kernel, of all live tests or of the selection that
-`cargo xtask test` runs.
+What `cargo xtask test --vm` found on Debian's kernels, in the words of the runs. It writes this file;
+nothing in it is written by hand. Each column is the last run on that kernel: of all live tests, where the
+kernel was named, or of the selection that runs where none is.
 ";
 
 /// The file's text, a column for each kernel in the order given. `verdicts` are the codes that

@@ -23,7 +23,8 @@ pub struct Hooked<'r> {
 pub fn families(packet: &Packet, hook: Hook, bridged: bool) -> &'static [Family] {
     match hook {
         _ if bridged => &[Family::Bridge],
-        // Ingress chains of the family `inet` let pass what is not IP (`nft_do_chain_inet_ingress`).
+        // Ingress chains of the family `inet` let pass what is not IP
+        // (`nft_do_chain_inet_ingress`).
         Hook::Ingress | Hook::Egress if packet.kind.is_arp() => &[Family::Netdev],
         _ if packet.kind.is_arp() => &[Family::Arp],
         Hook::Ingress => &[Family::Netdev, Family::Inet],

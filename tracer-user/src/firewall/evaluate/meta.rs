@@ -56,8 +56,8 @@ pub fn meta(scene: &Scene, carried: &Carried, key: u32) -> Loaded {
         OIF => index(&packet.output),
         IIFNAME => name(&packet.input),
         OIFNAME => name(&packet.output),
-        // Here newer kernels give the type of `skb->dev`, which is the output device by now: seen on
-        // 6.18.
+        // Here newer kernels give the type of `skb->dev`, which is the output device by now: seen
+        // on 6.18.
         IIFTYPE if scene.hook == Hook::Postrouting => Loaded::perhaps(2),
         IIFTYPE => kind(&packet.input),
         OIFTYPE => kind(&packet.output),

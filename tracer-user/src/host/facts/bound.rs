@@ -51,8 +51,8 @@ fn among(files: Option<&mut OpenFiles>, visit: &Visit, port: u16, attempt: &Atte
     files.and_then(look).unwrap_or_default()
 }
 
-/// The search for holders through `/proc` is slower by far than a look at open files, and may
-/// have found none in its time.
+/// The search for holders through `/proc` asks about every descriptor by itself, and may have
+/// found none in its time.
 fn name_owners(listed: &mut [BoundSocket], found: &[BoundSocket]) {
     for socket in listed.iter_mut().filter(|socket| socket.owners.is_empty()) {
         socket.owners = found

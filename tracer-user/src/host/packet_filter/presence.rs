@@ -33,8 +33,8 @@ pub fn nft_compat() -> io::Result<bool> {
     is_there(NFT_COMPAT, &BUILT_IN)
 }
 
-/// What is built in stays so until the next boot, and going through the kernel's 200,000 symbols
-/// takes tens of milliseconds: it is done once.
+/// What is built in stays so until the next boot, and going through all of the kernel's
+/// symbols takes long: it is done once.
 fn is_there((module, symbol): Part, built_in: &OnceLock<bool>) -> io::Result<bool> {
     if Path::new("/sys/module").join(module).exists() {
         return Ok(true);

@@ -40,7 +40,7 @@ pub struct Texts {
 }
 
 /// Has the texts of the rules in `chains` printed by the tools that they were made with. Takes
-/// some milliseconds for each tool, and seconds where one hangs.
+/// as long as these tools do, and up to a limit where one hangs.
 ///
 /// A listing that does not have as many rules as the chain, or others, is not used: the rules
 /// changed meanwhile, or a comment or a name in them reads as if it were a rule.

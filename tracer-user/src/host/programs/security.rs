@@ -56,7 +56,8 @@ fn is_at_connect(info: &[u32; WORDS]) -> bool {
 }
 
 /// The number of the hook's function among the kernel's types, looked for once and only where
-/// there is a program of that kind. They must be the kernel's own: of a file the numbers may differ.
+/// there is a program of that kind. They must be the kernel's own: of a file the numbers may
+/// differ.
 fn connect_hook() -> Option<u32> {
     static HOOK: OnceLock<Option<u32>> = OnceLock::new();
     *HOOK.get_or_init(|| Btf::of_running_kernel().ok()?.function(CONNECT))

@@ -20,7 +20,8 @@ struct Seen {
     from: SocketAddr,
 }
 
-/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else those of the one where the packet was seen.
+/// Rules of nginx's own namespace that translate, as connection tracking says in the end, else
+/// those of the one where the packet was seen.
 pub fn of(
     filters: &mut Filters,
     host: &Host,
