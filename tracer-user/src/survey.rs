@@ -267,8 +267,14 @@ impl Survey {
                 self.filters.look(&self.host, netns);
             }
             What::Forked { parent, child } => {
-                self.nginxes.forked(parent, child);
                 self.unix.stir();
+                // It may have become a master just now: its workers are about to dial.
+                let answers = match self.nginxes.belongs_to_none_yet(parent) {
+                    true => self.look_around(),
+                    false => Vec::new(),
+                };
+                self.nginxes.forked(parent, child);
+                return answers;
             }
             What::ListenCalled { pid } => {
                 self.facts.forget();
@@ -276,8 +282,11 @@ impl Survey {
                 self.host.unix_listeners.called(pid);
                 self.unix.stir();
             }
-            What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {
-                return vec![Answer::Unfollow(vec![pid])];
+            What::Executed { pid } => {
+                self.nginxes.executed(pid);
+                if self.nginxes.is_certainly_none(pid) {
+                    return vec![Answer::Unfollow(vec![pid])];
+                }
             }
             _ => {}
         }
@@ -353,7 +362,8 @@ impl Survey {
                 _ => ended.attempt.family,
             };
         }
-        if !is_upstream(&ended, &worker, &configured) {
+        let serves = || self.nginxes.serves(worker.pid);
+        if !is_upstream(&ended, &worker, &configured, serves) {
             return None;
         }
         // The call was never entered: nginx's own line says what it was to reach.
