@@ -56,6 +56,7 @@ mod neighbours;
 mod policies;
 mod protocols;
 mod queues;
+mod recoveries;
 mod remote;
 mod requests;
 mod routes;
