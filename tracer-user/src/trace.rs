@@ -163,6 +163,7 @@ impl Trace {
             coverage: Coverage {
                 unavailable: session::unavailable(&probes, &audit),
                 lost_records: false,
+                lost_neighbours: false,
                 wall_offset_ns: clock::wall_offset(),
                 traced_since: clock::monotonic(),
             },
@@ -355,6 +356,7 @@ impl Trace {
         let began = ended.attempt.started;
         let mut coverage = self.coverage.clone();
         coverage.lost_records = ended.unseen || self.losses.since(began);
+        coverage.lost_neighbours = self.losses.of_neighbours_since(began);
         if !self.icmp.heard_since(ended.netns, began) {
             let unheard = Observation::IcmpReceived.as_str();
             coverage.unavailable.push(unheard.to_owned());
@@ -431,6 +433,7 @@ impl Trace {
             undecodable: self.ring.undecodable(),
             crowded_out: self.correlator.forgotten(),
             icmp: self.icmp.lost(),
+            audit: self.audit.lost(),
             unexplained: self.surveyor.refused() + self.unexplained,
             untracked: self.recoveries.untracked() + self.awaited.refused(),
         };
