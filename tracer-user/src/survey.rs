@@ -67,8 +67,8 @@ pub enum Task {
 #[derive(Debug)]
 pub enum Answer {
     Explained(Box<Explained>),
-    /// An attempt that was none at an upstream.
-    NoUpstream,
+    /// An attempt that was none at an upstream, with its outcome as in [`Ended::outcome`].
+    NoUpstream(Option<Outcome>),
     /// Processes of nginx to observe from now on.
     Follow(Vec<u32>),
     /// Processes that hold listeners, whose ends are to be reported.
@@ -198,7 +198,9 @@ impl Survey {
             Task::Note(evidence) => self.note(*evidence),
             Task::Explain(asked) => {
                 let (ended, coverage) = *asked;
-                vec![self.explain(ended, coverage).unwrap_or(Answer::NoUpstream)]
+                let outcome = ended.outcome;
+                let explained = self.explain(ended, coverage);
+                vec![explained.unwrap_or(Answer::NoUpstream(outcome))]
             }
             Task::Rescan => {
                 let _ = self.host.freshen(Duration::ZERO);
@@ -373,7 +375,9 @@ impl Survey {
         if let Ending::Undialled { cause } = ended.attempt.ending {
             ended.attempt.upstream_name = ended.log.as_ref().and_then(|line| named(line, cause));
             let name = ended.attempt.upstream_name.as_deref();
-            ended.earlier.extend(self.failures.before(&worker, name));
+            let is_in_block = |server: &Endpoint| configured.stands_in(server, name);
+            let before = self.failures.before(&worker, name, is_in_block);
+            ended.earlier.extend(before);
         }
         if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
             let attribution = configured.attribute(upstream);

@@ -314,11 +314,11 @@ impl Trace {
                 return;
             }
         };
-        let time = report::time_text(now, &self.coverage);
+        let coverage = &self.coverage;
         let (told, idle) = self.tallies.take(
             counts,
             now,
-            &time,
+            |at| report::time_text(at, coverage),
             &mut self.coalescer,
             &mut self.recoveries,
         );
@@ -367,7 +367,7 @@ impl Trace {
     fn answered(&mut self, answer: Answer) -> anyhow::Result<()> {
         match answer {
             Answer::Explained(explained) => self.explained(&explained)?,
-            Answer::NoUpstream => {}
+            Answer::NoUpstream(outcome) => self.tallies.dismiss(outcome),
             Answer::Follow(pids) => follow(&mut self.probes, &pids)?,
             Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
             Answer::WatchOwners(pids) => self.probes.watch_owners(&pids)?,
@@ -481,8 +481,12 @@ impl Trace {
         self.surveyor.finish();
         let outstanding = async {
             while let Some(answer) = self.surveyor.answer().await {
-                if let Answer::Explained(explained) = answer {
-                    let _ = self.explained(&explained);
+                match answer {
+                    Answer::Explained(explained) => {
+                        let _ = self.explained(&explained);
+                    }
+                    Answer::NoUpstream(outcome) => self.tallies.dismiss(outcome),
+                    _ => {}
                 }
             }
         };
