@@ -13,6 +13,7 @@ use crate::{
     kernel::{local_address, protocol_of},
     log_line,
     maps::{ATTEMPTS, CALLS, Call, TASKS, WAITING, under_way},
+    socket::await_next,
 };
 
 const EINPROGRESS: i64 = 115;
@@ -176,6 +177,9 @@ fn keep_waiting(call: &Call) {
 fn connect_failed(call: &Call, error: i64) {
     let (_, tid) = current();
     log_line::failed(tid);
+    if call.address.family != 0 {
+        await_next(&call.address);
+    }
     let fill = fill!(record: ConnectFailed {
         header: header(kind::CONNECT_FAILED),
         task: current_task(),

@@ -47,7 +47,7 @@ pub static DIALLED: LruHashMap<Destination, u32> = LruHashMap::with_max_entries(
 #[map]
 pub static WAITING: LruHashMap<Destination, u64> = LruHashMap::with_max_entries(bound::WAITING, 0);
 
-/// Destinations that failed and whose next success is wanted; user space fills it.
+/// Destinations that failed and whose next success is wanted; user space takes them out.
 #[map]
 pub static RECOVERING: HashMap<Destination, u32> = HashMap::with_max_entries(bound::RECOVERING, 0);
 

@@ -339,6 +339,7 @@ fn ended(socket: u64, attempt: &Attempt, error: u32) {
     } else {
         become_interested(interest::CLIENTS_LEAVING);
     }
+    await_next(&attempt.dialled);
     log_line::failed(attempt.tid);
     emit(
         kind::ATTEMPT_ENDED,
@@ -359,6 +360,14 @@ fn ended(socket: u64, attempt: &Attempt, error: u32) {
             reserved: 0,
         }),
     );
+}
+
+/// The next connection to an address that failed is to be told. User space asks for it too, yet
+/// that connection may stand before it has read of the failure.
+#[inline(always)]
+pub fn await_next(dialled: &Address) {
+    let _ = RECOVERING.insert(dialled.key(), 1, 0);
+    become_interested(interest::RECOVERIES);
 }
 
 #[inline(always)]

@@ -269,6 +269,10 @@ pub struct HostFacts {
     pub listeners: Vec<Listener>,
     /// Sockets that listened on the dialled port and ended while we watched, the newest last.
     pub ended: Vec<EndedListener>,
+    /// Whether a socket that would have taken the connection may have ended unnoticed: the report
+    /// of its end was lost, or is forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_lost: bool,
     /// TCP sockets bound to the dialled port that do not listen.
     pub bound: Vec<BoundSocket>,
     /// Whether nothing on this host lists such sockets, so that `bound` being empty says nothing.
@@ -478,6 +482,9 @@ pub struct Coverage {
     pub unavailable: Vec<String>,
     /// Records were lost while the attempt was made: evidence may be incomplete.
     pub lost_records: bool,
+    /// Packets of ARP or neighbour discovery that a packet filter dropped were more than are told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost_neighbours: bool,
     /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`, in nanoseconds: turns kernel time into dates.
     pub wall_offset_ns: i64,
     /// When the trace began.

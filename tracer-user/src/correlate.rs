@@ -133,15 +133,16 @@ impl Correlator {
             .into_iter()
             .partition(|waiting| waiting.ready_at <= now);
         self.waiting = waiting;
+        // What is about to be forgotten may be theirs: at the end of a trace all is.
+        let mut ready: Vec<Ended> = Vec::from_iter(ready)
+            .into_iter()
+            .map(|waiting| self.complete(waiting))
+            .collect();
         self.forget_retransmissions(now);
         self.floating.forget_before(now);
         self.neighbours.forget_before(now);
         self.peers.forget_before(now);
         self.rules.forget_before(now);
-        let mut ready: Vec<Ended> = Vec::from_iter(ready)
-            .into_iter()
-            .map(|waiting| self.complete(waiting))
-            .collect();
         ready.sort_by_key(|ended| ended.attempt.ended);
         ready
     }

@@ -88,10 +88,10 @@ pub fn upstream(attempt: &case::Attempt, logged: Option<String>) -> Upstream {
 }
 
 /// The event about an upstream address that accepts again.
-pub fn recovery(recovered: Recovered, at: KernelTime, coverage: &Coverage, host: &str) -> Recovery {
+pub fn recovery(recovered: Recovered, coverage: &Coverage, host: &str) -> Recovery {
     Recovery {
         schema: SCHEMA.to_owned(),
-        time: time_text(at, coverage),
+        time: time_text(recovered.at, coverage),
         host: host.to_owned(),
         upstream: recovered.upstream,
         down_for_ms: recovered.down_for_ms,

@@ -67,8 +67,8 @@ pub enum Task {
 #[derive(Debug)]
 pub enum Answer {
     Explained(Box<Explained>),
-    /// An attempt that was none at an upstream.
-    NoUpstream,
+    /// An attempt that was none at an upstream, with its outcome as in [`Ended::outcome`].
+    NoUpstream(Option<Outcome>),
     /// Processes of nginx to observe from now on.
     Follow(Vec<u32>),
     /// Processes that hold listeners, whose ends are to be reported.
@@ -198,7 +198,9 @@ impl Survey {
             Task::Note(evidence) => self.note(*evidence),
             Task::Explain(asked) => {
                 let (ended, coverage) = *asked;
-                vec![self.explain(ended, coverage).unwrap_or(Answer::NoUpstream)]
+                let outcome = ended.outcome;
+                let explained = self.explain(ended, coverage);
+                vec![explained.unwrap_or(Answer::NoUpstream(outcome))]
             }
             Task::Rescan => {
                 let _ = self.host.freshen(Duration::ZERO);
@@ -267,8 +269,14 @@ impl Survey {
                 self.filters.look(&self.host, netns);
             }
             What::Forked { parent, child } => {
-                self.nginxes.forked(parent, child);
                 self.unix.stir();
+                // It may have become a master just now: its workers are about to dial.
+                let answers = match self.nginxes.belongs_to_none_yet(parent) {
+                    true => self.look_around(),
+                    false => Vec::new(),
+                };
+                self.nginxes.forked(parent, child);
+                return answers;
             }
             What::ListenCalled { pid } => {
                 self.facts.forget();
@@ -276,8 +284,11 @@ impl Survey {
                 self.host.unix_listeners.called(pid);
                 self.unix.stir();
             }
-            What::Executed { pid } if self.nginxes.is_certainly_none(pid) => {
-                return vec![Answer::Unfollow(vec![pid])];
+            What::Executed { pid } => {
+                self.nginxes.executed(pid);
+                if self.nginxes.is_certainly_none(pid) {
+                    return vec![Answer::Unfollow(vec![pid])];
+                }
             }
             _ => {}
         }
@@ -353,7 +364,8 @@ impl Survey {
                 _ => ended.attempt.family,
             };
         }
-        if !is_upstream(&ended, &worker, &configured) {
+        let serves = || self.nginxes.serves(worker.pid);
+        if !is_upstream(&ended, &worker, &configured, serves) {
             return None;
         }
         // The call was never entered: nginx's own line says what it was to reach.
@@ -363,7 +375,9 @@ impl Survey {
         if let Ending::Undialled { cause } = ended.attempt.ending {
             ended.attempt.upstream_name = ended.log.as_ref().and_then(|line| named(line, cause));
             let name = ended.attempt.upstream_name.as_deref();
-            ended.earlier.extend(self.failures.before(&worker, name));
+            let is_in_block = |server: &Endpoint| configured.stands_in(server, name);
+            let before = self.failures.before(&worker, name, is_in_block);
+            ended.earlier.extend(before);
         }
         if let Some(upstream) = ended.attempt.dialled.as_ref().or(logged.as_ref()) {
             let attribution = configured.attribute(upstream);

@@ -5,6 +5,7 @@
 //! host long to answer is asked by the surveyor.
 
 mod audit;
+mod awaited;
 mod followers;
 mod glances;
 mod icmp;
@@ -31,6 +32,7 @@ use crate::{
     clock,
     coalesce::Coalescer,
     correlate::{Correlator, Ended, Symbols},
+    diagnose::coverage::Observation,
     event::{Event, Failure},
     evidence::{Evidence, What},
     host::descriptors,
@@ -44,6 +46,7 @@ use crate::{
     totals::Totals,
 };
 use audit::Audit;
+use awaited::Awaited;
 use followers::Followers;
 use glances::Glances;
 use icmp::IcmpSockets;
@@ -107,6 +110,7 @@ struct Trace {
     next_count: Option<Instant>,
     coalescer: Coalescer,
     recoveries: Recoveries,
+    awaited: Awaited,
     totals: Totals,
     losses: Losses,
     /// When losses were last looked at.
@@ -157,8 +161,9 @@ impl Trace {
         let session = session::event(&probes, &survey, &icmp, &audit, doubt, &host);
         let mut trace = Self {
             coverage: Coverage {
-                unavailable: session::unavailable(&probes, &icmp, &audit),
+                unavailable: session::unavailable(&probes, &audit),
                 lost_records: false,
+                lost_neighbours: false,
                 wall_offset_ns: clock::wall_offset(),
                 traced_since: clock::monotonic(),
             },
@@ -175,6 +180,7 @@ impl Trace {
             next_count: None,
             coalescer: Coalescer::new(settings.coalesce),
             recoveries: Recoveries::default(),
+            awaited: Awaited::default(),
             totals: Totals::default(),
             losses: Losses::default(),
             counted_at: 0,
@@ -229,8 +235,23 @@ impl Trace {
         }
     }
 
+    /// Takes what has been reported until now, by whatever way.
+    async fn take_all(&mut self) {
+        self.drain();
+        // ICMP errors and denials lie in sockets, which other tasks read while this one waits. The
+        // first wait lets the runtime ask which sockets can be read, and goes on before the tasks
+        // that this wakes (`CoreGuard::block_on` of tokio): they run in the second.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
+        while let Some(evidence) = self.icmp.waiting().or_else(|| self.audit.waiting()) {
+            self.note(evidence);
+        }
+    }
+
     fn note(&mut self, mut evidence: Evidence) {
         self.rules.note(&mut evidence, &self.probes, &self.symbols);
+        self.await_next(&evidence);
         match &evidence.what {
             What::Connected { .. } => {
                 self.connected(&evidence);
@@ -266,12 +287,7 @@ impl Trace {
         // What the kernel reported until now may still lie in the ring, the line of an attempt
         // that has waited for it long enough among it.
         if self.correlator.next_ready().is_some_and(|at| at <= now) {
-            self.drain();
-            // ICMP errors and denials lie in sockets, which others read while this task waits.
-            tokio::task::yield_now().await;
-            while let Some(evidence) = self.icmp.waiting().or_else(|| self.audit.waiting()) {
-                self.note(evidence);
-            }
+            self.take_all().await;
         }
         for ended in self.correlator.ready(now) {
             self.explain(ended);
@@ -285,6 +301,7 @@ impl Trace {
         for failure in self.coalescer.due(now) {
             self.tell(failure);
         }
+        self.tell_recoveries(now);
     }
 
     /// Takes in the attempts that the kernel counted instead of telling them.
@@ -297,11 +314,11 @@ impl Trace {
                 return;
             }
         };
-        let time = report::time_text(now, &self.coverage);
+        let coverage = &self.coverage;
         let (told, idle) = self.tallies.take(
             counts,
             now,
-            &time,
+            |at| report::time_text(at, coverage),
             &mut self.coalescer,
             &mut self.recoveries,
         );
@@ -329,18 +346,28 @@ impl Trace {
             return;
         }
         self.count_recent_losses();
-        let coverage = Coverage {
-            lost_records: ended.unseen || self.losses.since(ended.attempt.started),
-            ..self.coverage.clone()
-        };
+        let coverage = self.coverage_of(&ended);
         let asked = Box::new((ended, coverage));
         self.surveyor.ask(Task::Explain(asked));
+    }
+
+    /// What was observed while that attempt was made.
+    fn coverage_of(&self, ended: &Ended) -> Coverage {
+        let began = ended.attempt.started;
+        let mut coverage = self.coverage.clone();
+        coverage.lost_records = ended.unseen || self.losses.since(began);
+        coverage.lost_neighbours = self.losses.of_neighbours_since(began);
+        if !self.icmp.heard_since(ended.netns, began) {
+            let unheard = Observation::IcmpReceived.as_str();
+            coverage.unavailable.push(unheard.to_owned());
+        }
+        coverage
     }
 
     fn answered(&mut self, answer: Answer) -> anyhow::Result<()> {
         match answer {
             Answer::Explained(explained) => self.explained(&explained)?,
-            Answer::NoUpstream => {}
+            Answer::NoUpstream(outcome) => self.tallies.dismiss(outcome),
             Answer::Follow(pids) => follow(&mut self.probes, &pids)?,
             Answer::Unfollow(pids) => self.probes.unfollow(&pids)?,
             Answer::WatchOwners(pids) => self.probes.watch_owners(&pids)?,
@@ -361,10 +388,12 @@ impl Trace {
             && !matches!(case.attempt.ending, Ending::AfterConnect { .. })
         {
             let upstream = || report::upstream(&case.attempt, logged.clone());
-            let ended = case.attempt.ended;
-            self.recoveries
-                .failed(case.worker.netns, dialled, ended, upstream);
-            self.probes.await_recovery(dialled)?;
+            let netns = case.worker.netns;
+            let (ended, now) = (case.attempt.ended, clock::monotonic());
+            self.recoveries.failed(netns, dialled, ended, now, upstream);
+            if self.recoveries.is_down(netns, dialled) {
+                self.await_recovery(Some(netns), dialled);
+            }
         }
         // Whether a line was joined makes no difference where nginx's own words are known.
         let meant = logged.as_deref().filter(|_| case.attempt.dialled.is_none());
@@ -381,32 +410,6 @@ impl Trace {
             self.tell(failure);
         }
         Ok(())
-    }
-
-    fn connected(&mut self, evidence: &Evidence) {
-        let What::Connected {
-            dialled: Some(dialled),
-            netns,
-            self_connected: false,
-            ..
-        } = &evidence.what
-        else {
-            return;
-        };
-        let endpoint = crate::case::Endpoint::Inet(*dialled);
-        if let Some(recovered) = self.recoveries.accepted(*netns, &endpoint, evidence.at) {
-            self.probes.forget_recovery(&endpoint);
-            // What it recovered from is told first.
-            let upstream = &recovered.upstream.address;
-            let earlier = self
-                .coalescer
-                .close_early(|failure| failure.upstream.address == *upstream);
-            for failure in earlier {
-                self.tell(failure);
-            }
-            let event = report::recovery(recovered, evidence.at, &self.coverage, &self.host);
-            self.write(&Event::Recovery(event));
-        }
     }
 
     /// What is known of losses when an attempt is explained must not be old: nothing else says
@@ -430,8 +433,9 @@ impl Trace {
             undecodable: self.ring.undecodable(),
             crowded_out: self.correlator.forgotten(),
             icmp: self.icmp.lost(),
+            audit: self.audit.lost(),
             unexplained: self.surveyor.refused() + self.unexplained,
-            untracked: self.recoveries.untracked(),
+            untracked: self.recoveries.untracked() + self.awaited.refused(),
         };
         let told = self.losses.count(counts, self.counted_at);
         if Losses::bear_on_attempts(&told) {
@@ -458,7 +462,11 @@ impl Trace {
 
     /// When there is something to do without new evidence.
     fn next_wake(&self) -> Option<Instant> {
-        let next = [self.correlator.next_ready(), self.coalescer.next_due()];
+        let next = [
+            self.correlator.next_ready(),
+            self.coalescer.next_due(),
+            self.recoveries.next_due(),
+        ];
         let next = next.into_iter().flatten().min().map(instant);
         next.into_iter().chain(self.next_count).min()
     }
@@ -466,15 +474,19 @@ impl Trace {
     /// Explains what is outstanding, as far as a second allows, and writes the last event.
     async fn finish(mut self) -> u8 {
         self.count_recent_losses();
-        self.drain();
+        self.take_all().await;
         for ended in self.correlator.ready(KernelTime::MAX) {
             self.explain(ended);
         }
         self.surveyor.finish();
         let outstanding = async {
             while let Some(answer) = self.surveyor.answer().await {
-                if let Answer::Explained(explained) = answer {
-                    let _ = self.explained(&explained);
+                match answer {
+                    Answer::Explained(explained) => {
+                        let _ = self.explained(&explained);
+                    }
+                    Answer::NoUpstream(outcome) => self.tallies.dismiss(outcome),
+                    _ => {}
                 }
             }
         };
@@ -488,6 +500,7 @@ impl Trace {
         for failure in self.coalescer.flush() {
             self.tell(failure);
         }
+        self.tell_recoveries(KernelTime::MAX);
         let _ = self.count_losses();
         let losses = self.losses.all(self.sink.losses());
         let end = self.totals.into_end(

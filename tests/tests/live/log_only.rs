@@ -64,6 +64,24 @@ fn without_live_upstreams_the_failures_that_led_there_are_named() -> Result<()> 
 }
 
 #[test]
+fn a_server_of_two_blocks_is_named_where_one_of_them_has_no_other() -> Result<()> {
+    let upstream = Upstream::new("app", "127.0.0.1:23330").by("proxy_pass http://real_");
+    let mut config = Config::of(vec![upstream]);
+    config.http = "upstream real_app { server 127.0.0.1:23331; server 127.0.0.1:23332; }
+  upstream other { server 127.0.0.1:23331; server 127.0.0.1:23332; }
+  server { listen 127.0.0.1:8081; location / { proxy_pass http://other; } }"
+        .to_owned();
+    let Some(failure) = told(&config, "app", 2, "no-live-upstreams")? else {
+        return Ok(());
+    };
+    let verdict = &failure.verdict;
+    ensure!(verdict.missing.is_empty(), "{verdict:#?}");
+    ensure!(verdict.summary.contains("127.0.0.1:23331"), "{verdict:#?}");
+    ensure!(verdict.summary.contains("127.0.0.1:23332"), "{verdict:#?}");
+    Ok(())
+}
+
+#[test]
 fn a_name_without_a_resolver_is_told_from_one_whose_resolver_is_dead() -> Result<()> {
     let none = "set $name nosuch.invalid; proxy_pass http://$name.";
     let dead = "resolver 127.0.0.1:5399; resolver_timeout 1s; set $name nosuch.invalid; proxy_pass http://$name.";

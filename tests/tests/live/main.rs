@@ -34,6 +34,7 @@ macro_rules! addresses {
 mod addresses;
 mod after_connect;
 mod command_line;
+mod commands;
 mod crowds;
 mod deaths;
 mod demo;
@@ -55,6 +56,7 @@ mod neighbours;
 mod policies;
 mod protocols;
 mod queues;
+mod recoveries;
 mod remote;
 mod requests;
 mod routes;

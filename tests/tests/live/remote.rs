@@ -5,8 +5,10 @@ use std::fs;
 use anyhow::{Result, ensure};
 use whyrefused_tests::host::{Host, skip};
 use whyrefused_tests::namespace::Namespace;
-use whyrefused_tests::nginx::Config;
+use whyrefused_tests::nginx::{Config, Nginx};
+use whyrefused_tests::patience::SOON;
 use whyrefused_tests::scene::{Scene, refused, reported, timed_out};
+use whyrefused_tests::tracer::Tracer;
 use whyrefused_tests::wire::Wire;
 
 /// A namespace with a cable to machines that answer as `arguments` say.
@@ -83,6 +85,27 @@ fn an_icmp_error_from_off_this_host_is_explained_as_icmp_unreachable() -> Result
         );
     }
     scene.end().map(drop)
+}
+
+#[test]
+fn icmp_errors_are_heard_by_the_first_request_of_an_nginx_that_starts_later() -> Result<()> {
+    let Some((host, here, _wire)) = wired(&["--port", "20060=3/13@10.77.0.254"])? else {
+        return Ok(());
+    };
+    let mut tracer = Tracer::start(&host, &["--coalesce", "0"])?;
+    let nginx = Nginx::start(
+        &host,
+        &here,
+        &Config::passing(&[("app", "10.77.0.2:20060")]),
+    )?;
+    ensure!(nginx.get(&here, "app")?.status >= 500);
+    let failure = tracer.failure(SOON, |failure| failure.nginx.netns == here.inode())?;
+    let verdict = &failure.verdict;
+    ensure!(verdict.code == "icmp-unreachable", "{failure:#?}");
+    ensure!(verdict.confidence == "certain", "{failure:#?}");
+    let told = verdict.because.join("\n");
+    ensure!(told.contains("10.77.0.254"), "{failure:#?}");
+    Ok(())
 }
 
 #[test]

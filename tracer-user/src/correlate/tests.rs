@@ -240,6 +240,34 @@ fn an_icmp_error_is_joined_by_the_addresses_that_it_quotes() {
 }
 
 #[test]
+fn the_end_of_a_trace_forgets_nothing_that_attempts_in_waiting_need() {
+    let dropped = Evidence {
+        at: 99 * MS,
+        what: What::NeighbourPacketDropped {
+            netns: 1,
+            wanted: "127.0.0.1".parse().expect("address"),
+            asker: None,
+            answer: true,
+            frames: [0; tracer_common::record::FRAMES],
+            circumstances: crate::case::Circumstances::default(),
+        },
+    };
+    let ready = run(vec![
+        dropped,
+        ended(100 * MS, "127.0.0.1:4000", libc::EHOSTUNREACH),
+        reset_sent(101 * MS, "127.0.0.1:4000", "127.0.0.1:9101", 1000),
+    ]);
+    let facts: Vec<_> = ready[0].timeline.iter().map(|seen| &seen.fact).collect();
+    assert!(
+        matches!(
+            facts[..],
+            [Fact::NeighbourPacketDropped { .. }, Fact::ResetSent { .. }]
+        ),
+        "{facts:?}"
+    );
+}
+
+#[test]
 fn retransmissions_of_an_earlier_socket_at_the_same_place_are_not_counted() {
     let again = |at| Evidence {
         at,

@@ -68,6 +68,21 @@ proptest! {
     }
 
     #[test]
+    fn a_listener_that_ended_unnoticed_touches_the_same_verdicts(mut case in any_case()) {
+        case.host.end_lost = false;
+        let known = diagnose(&case);
+        case.host.end_lost = true;
+        let lost = diagnose(&case);
+        prop_assert_eq!(known.verdict.code, lost.verdict.code);
+        let doubted = matches!(
+            known.verdict.code,
+            Code::NoListener | Code::WrongPort | Code::WrongAddress | Code::OtherNetns
+        );
+        prop_assert!(!doubted || lost.verdict.confidence < Confidence::Certain);
+        prop_assert!(doubted || lost == known);
+    }
+
+    #[test]
     fn a_wrong_port_is_never_certain(case in any_case()) {
         let verdict = diagnose(&case).verdict;
         prop_assert!(verdict.code != Code::WrongPort || verdict.confidence < Confidence::Certain);
@@ -202,12 +217,14 @@ fn any_log() -> BoxedStrategy<LogLine> {
 
 fn any_coverage() -> impl Strategy<Value = Coverage> {
     let names = Observation::ALL.map(Observation::as_str).to_vec();
-    (prop::sample::subsequence(names, 0..3), any::<bool>()).prop_map(|(names, lost_records)| {
-        Coverage {
+    let lost = (any::<bool>(), any::<bool>());
+    (prop::sample::subsequence(names, 0..3), lost).prop_map(
+        |(names, (lost_records, lost_neighbours))| Coverage {
             unavailable: names.into_iter().map(str::to_owned).collect(),
             lost_records,
+            lost_neighbours,
             wall_offset_ns: 0,
             traced_since: 0,
-        }
-    })
+        },
+    )
 }

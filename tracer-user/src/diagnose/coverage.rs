@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Coverage};
 use crate::diagnose::finding::Finding;
-use crate::verdict::Confidence;
+use crate::verdict::{Code, Confidence};
 
 /// The observations that diagnosis argues with, by the names in [`Coverage::unavailable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +95,12 @@ pub(super) fn silence_proves(coverage: &Coverage, observations: &[Observation]) 
 const NOBODY_KNOWN_BOUND: &str = "whether a process has bound the port without calling listen(): \
      such sockets could not be listed";
 
+const END_LOST: &str = "whether a socket that listened there ended: the kernel's record of such \
+     an end was lost, or was older than those that are kept";
+
+const NEIGHBOURS_LOST: &str = "whether a packet filter of this host dropped the question or the \
+     answer: such packets were dropped in greater numbers than are told";
+
 /// Takes certainty from a finding that argues with what could not be observed, and says so.
 pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
     let coverage = &case.coverage;
@@ -108,6 +114,14 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
     if finding.relies_on_nobody_bound && case.host.bound_unlisted {
         finding.confidence = finding.confidence.min(Confidence::Probable);
         finding.missing.push(NOBODY_KNOWN_BOUND.to_owned());
+    }
+    if finding.relies_on_nobody_bound && case.host.end_lost {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        finding.missing.push(END_LOST.to_owned());
+    }
+    if finding.code == Code::NeighbourUnreachable && coverage.lost_neighbours {
+        finding.confidence = finding.confidence.min(Confidence::Probable);
+        finding.missing.push(NEIGHBOURS_LOST.to_owned());
     }
     for observation in finding.relies_on.clone() {
         if is_unavailable(coverage, observation) {
@@ -132,10 +146,9 @@ pub(super) fn weaken(mut finding: Finding, case: &Case) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Ending;
+    use crate::case::{Ending, Fact};
     use crate::diagnose::diagnose;
     use crate::diagnose::example::*;
-    use crate::verdict::Code;
 
     #[test]
     fn what_could_not_be_read_takes_certainty_and_is_named() {
@@ -174,6 +187,45 @@ mod tests {
         let sure = diagnose(&other);
         other.host.bound_unlisted = true;
         assert_eq!(diagnose(&other), sure);
+    }
+
+    #[test]
+    fn a_listener_that_may_have_ended_unnoticed_takes_certainty_and_is_named() {
+        let mut case = refused("127.0.0.1:9101", OWN);
+        case.host.end_lost = true;
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NoListener, Confidence::Probable)
+        );
+        assert!(verdict.missing.iter().any(|m| m == END_LOST));
+    }
+
+    #[test]
+    fn lost_packets_of_neighbours_take_certainty_from_a_silent_neighbour_alone() {
+        let mut stuck = silent("10.99.1.2:9101", 2000);
+        stuck.timeline = vec![observed(
+            1_000_000,
+            Fact::Retransmitted { error: Some(-16) },
+        )];
+        stuck.host.neighbour = Some(neighbour("10.99.1.2", "incomplete"));
+        let sure = diagnose(&stuck).verdict;
+        stuck.coverage.lost_neighbours = true;
+        let verdict = diagnose(&stuck).verdict;
+        assert_eq!(
+            (sure.code, sure.confidence),
+            (Code::NeighbourUnreachable, Confidence::Certain)
+        );
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NeighbourUnreachable, Confidence::Probable)
+        );
+        assert!(verdict.missing.iter().any(|m| m == NEIGHBOURS_LOST));
+
+        let mut closed = refused("127.0.0.1:9101", OWN);
+        let sure = diagnose(&closed);
+        closed.coverage.lost_neighbours = true;
+        assert_eq!(diagnose(&closed), sure);
     }
 
     #[test]

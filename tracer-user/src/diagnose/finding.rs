@@ -19,7 +19,8 @@ pub(super) struct Finding {
     /// Observations whose silence is part of the argument: where one of them could not be made,
     /// the finding is not certain.
     pub relies_on: Vec<Observation>,
-    /// The argument holds only where no socket is bound there without listening.
+    /// The argument holds only where no socket is bound there without listening, and none was
+    /// that listened and ended unnoticed.
     pub relies_on_nobody_bound: bool,
     pub listener: Option<Listener>,
     pub ended: Option<(KernelTime, Death)>,

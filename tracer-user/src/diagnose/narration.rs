@@ -85,6 +85,9 @@ fn giving_up(case: &Case) -> String {
         (Surface::ClientAbort, None) => {
             format!("nginx closed the socket because its client had left, {when} after connect()")
         }
+        (Surface::None, None) => format!(
+            "nginx closed the socket long before its timeout and wrote nothing of it, {when} after connect()"
+        ),
         (_, None) => {
             format!("nginx gave up waiting and closed the socket, {when} after connect()")
         }

@@ -20,7 +20,8 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
     }
     let sent_again = evidence::retransmission_count(case);
     let all_left = evidence::retransmissions(case).all(|error| error == 0);
-    let client_left = surface::surface(case) == Surface::ClientAbort;
+    // Where nginx says nothing and its time was not over it is most likely the client as well.
+    let client_left = matches!(surface::surface(case), Surface::ClientAbort | Surface::None);
     if !all_left {
         return None;
     }
@@ -47,7 +48,11 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
     ))
     .fix(format!("on {}: tcpdump -ni any 'tcp port {}', to see whether the SYN arrives", target.ip(), target.port()))
     .when(left_early, |finding| {
-        finding.missing("time: nginx's client left before a second SYN was due, and the target may only have been slow")
+        let who = match surface::surface(case) {
+            Surface::ClientAbort => "nginx's client left",
+            _ => "nginx closed the socket",
+        };
+        finding.missing(format!("time: {who} before a second SYN was due, and the target may only have been slow"))
     })
     .when(sent_again == 0 && !left_early, |finding| {
         finding.missing("a second SYN, whose sending tells whether it left: nginx gave up before it was due")

@@ -60,6 +60,7 @@ fn surface_of_giving_up(case: &Case) -> Surface {
         Some(Logged::ClientLeft) => Surface::ClientAbort,
         None if soft_error(case).is_some() => Surface::SoError,
         None if client_left(case) => Surface::ClientAbort,
+        None if case.log.is_none() && long_before_connect_timeout(case) => Surface::None,
         None => Surface::Timer,
     }
 }
@@ -120,6 +121,14 @@ fn near_connect_timeout(case: &Case) -> bool {
     })
 }
 
+/// Something else than the timer ended it, such as a client that cancelled its request on a
+/// connection that stays (HTTP/2).
+fn long_before_connect_timeout(case: &Case) -> bool {
+    case.attempt
+        .connect_timeout_ms
+        .is_some_and(|timeout| evidence::duration(case) / 1_000_000 < timeout / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +184,7 @@ mod tests {
             (Surface::SoError, Some(libc::EHOSTUNREACH))
         );
         let mut six = case("[::1]:9101", Ending::GaveUp);
+        six.attempt.connect_timeout_ms = None;
         six.timeline = vec![observed(40, icmp_received("::1", 1, 1))];
         assert_eq!((surface(&six), errno(&six)), (Surface::Timer, None));
     }
@@ -193,5 +203,15 @@ mod tests {
         assert_eq!(surface(&case), Surface::Timer);
         case.attempt.connect_timeout_ms = Some(60_000);
         assert_eq!(surface(&case), Surface::ClientAbort);
+    }
+
+    #[test]
+    fn what_ended_long_before_the_timeout_and_without_a_word_was_not_the_timer() {
+        let mut case = silent("203.0.113.7:9101", 1000);
+        assert_eq!(surface(&case), Surface::Timer);
+        case.attempt.connect_timeout_ms = Some(60_000);
+        assert_eq!((surface(&case), errno(&case)), (Surface::None, None));
+        case.attempt.connect_timeout_ms = Some(1000);
+        assert_eq!(surface(&case), Surface::Timer);
     }
 }

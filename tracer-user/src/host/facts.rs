@@ -163,6 +163,8 @@ impl Host {
         gathered.facts.ended = self
             .listeners
             .ended_on_port(reached.port(), ending(attempt));
+        let lost = |netns: &Netns| self.listeners.lost_one_on(*netns, reached);
+        gathered.facts.end_lost = stations.iter().any(lost);
         gathered
     }
 

@@ -31,8 +31,10 @@ const MISSED: usize = 256;
 pub struct ListenerTable {
     live: HashMap<Key, Entry>,
     by_sk: HashMap<u64, Key>,
-    missed: VecDeque<(Key, Entry)>,
+    missed: VecDeque<Missed>,
     ended: VecDeque<Ended>,
+    /// Ports on which a listener ended of whose end nothing is remembered any more.
+    forgotten: HashSet<u16>,
     /// Namespaces whose listeners have all been listed once.
     listed: HashSet<Netns>,
 }
@@ -59,6 +61,15 @@ struct Entry {
     sk: Option<u64>,
     /// Shared, as one process may hold thousands of listeners.
     owners: Vec<Arc<Process>>,
+}
+
+/// A socket that a census found gone: the report of its end is late, or was lost.
+#[derive(Debug)]
+struct Missed {
+    key: Key,
+    entry: Entry,
+    /// Another socket listens in its place, or did.
+    replaced: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +116,18 @@ impl ListenerTable {
             .filter(|ended| ended.listener.address.port() == port)
             .cloned()
             .collect()
+    }
+
+    /// Whether a listener that would have taken a connection to `target` may have ended in a way
+    /// that nobody told or that is forgotten, where none took such connections since.
+    pub fn lost_one_on(&self, netns: Netns, target: SocketAddr) -> bool {
+        let lost = self.missed.iter().any(|missed| {
+            let entry = &missed.entry;
+            missed.key.netns == netns
+                && !missed.replaced
+                && listens_for(entry.address, entry.v6only, target)
+        });
+        lost || self.forgotten.contains(&target.port())
     }
 
     pub fn len(&self) -> usize {
@@ -161,8 +184,12 @@ impl ListenerTable {
             },
             replaced: None,
         };
-        if self.ended.len() == ENDED {
-            self.ended.pop_front();
+        if self.ended.len() == ENDED
+            && let Some(oldest) = self.ended.pop_front()
+            && oldest.replaced.is_none()
+        {
+            let port = oldest.listener.listener.address.port();
+            self.forgotten.insert(port);
         }
         self.ended.push_back(ended);
     }
@@ -249,6 +276,12 @@ impl ListenerTable {
                 ended.replaced = Some(at);
             }
         }
+        for missed in &mut self.missed {
+            let old = &missed.entry;
+            missed.replaced |= missed.key.netns == key.netns
+                && old.address == entry.address
+                && old.device == entry.device;
+        }
         if let Some(sk) = entry.sk {
             self.by_sk.insert(sk, key);
         }
@@ -259,10 +292,19 @@ impl ListenerTable {
         if let Some(sk) = entry.sk {
             self.by_sk.remove(&sk);
         }
-        if self.missed.len() == MISSED {
-            self.missed.pop_front();
+        // The others of a group (`SO_REUSEPORT`) listen on.
+        let replaced = self.stands_at(key.netns, &entry);
+        if self.missed.len() == MISSED
+            && let Some(oldest) = self.missed.pop_front()
+            && !oldest.replaced
+        {
+            self.forgotten.insert(oldest.entry.address.port());
         }
-        self.missed.push_back((key, entry));
+        self.missed.push_back(Missed {
+            key,
+            entry,
+            replaced,
+        });
     }
 
     /// Takes out the socket that a report of an end means.
@@ -276,10 +318,10 @@ impl ListenerTable {
         if let Some(key) = live {
             return self.live.remove(&key);
         }
-        let missed = self.missed.iter().position(|(key, entry)| {
+        let missed = self.missed.iter().position(|Missed { key, entry, .. }| {
             *key == by_inode || (key.netns == report.netns && entry.sk == Some(report.sk))
         })?;
-        self.missed.remove(missed).map(|(_, entry)| entry)
+        self.missed.remove(missed).map(|missed| missed.entry)
     }
 
     fn stands_at(&self, netns: Netns, place: &Entry) -> bool {

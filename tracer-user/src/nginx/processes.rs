@@ -244,7 +244,8 @@ fn exe(pid: u32) -> Option<String> {
     Some(path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned())
 }
 
-fn netns(pid: u32) -> Option<Netns> {
+/// The network namespace of a process; None where it is gone.
+pub fn netns(pid: u32) -> Option<Netns> {
     let metadata = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
     Some(metadata.ino())
 }

@@ -1,6 +1,9 @@
 //! The processes of every nginx, and what their configurations say.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     case::{Netns, Worker},
@@ -9,7 +12,7 @@ use crate::{
         config::upstreams::Upstreams,
         config_path,
         executable::ExecutableCache,
-        processes::{self, Instance, Scan},
+        processes::{self, Instance, Role, Scan},
     },
 };
 
@@ -24,20 +27,24 @@ pub struct Nginxes {
     executables: ExecutableCache,
     scan: Scan,
     workers: HashMap<u32, Worker>,
+    /// Processes that do or did a worker's work, as they were seen or born.
+    serving: HashSet<u32>,
     configurations: HashMap<u32, Arc<Upstreams>>,
 }
 
 impl Nginxes {
     pub fn new(only: Vec<u32>) -> Self {
-        let mut executables = ExecutableCache::default();
-        let scan = processes::scan(&mut executables);
-        Self {
+        let executables = ExecutableCache::default();
+        let mut nginxes = Self {
             only,
             executables,
-            scan,
+            scan: Scan::default(),
             workers: HashMap::new(),
+            serving: HashSet::new(),
             configurations: HashMap::new(),
-        }
+        };
+        nginxes.look_around();
+        nginxes
     }
 
     /// Looks at every process again; tells whether anything is different.
@@ -45,6 +52,12 @@ impl Nginxes {
         let scan = processes::scan(&mut self.executables);
         let changed = scan != self.scan;
         self.scan = scan;
+        let workers = self.scan.instances.iter().flat_map(|it| &it.workers);
+        let workers: Vec<u32> = workers.map(|worker| worker.pid).collect();
+        if self.serving.len() + workers.len() > WORKERS {
+            self.serving.clear();
+        }
+        self.serving.extend(workers);
         changed
     }
 
@@ -100,11 +113,13 @@ impl Nginxes {
             .collect()
     }
 
-    /// The namespaces in which instances run.
+    /// The namespaces in which instances run, or are about to.
     pub fn namespaces(&self) -> Vec<Netns> {
+        let unsettled = self.scan.unsettled.iter().filter(|_| self.only.is_empty());
         let mut found: Vec<Netns> = self
             .watched()
             .filter_map(|instance| instance.netns)
+            .chain(unsettled.filter_map(|process| processes::netns(process.pid)))
             .collect();
         found.sort_unstable();
         found.dedup();
@@ -136,6 +151,27 @@ impl Nginxes {
     pub fn forked(&mut self, parent: u32, child: u32) {
         self.configurations.remove(&parent);
         self.workers.remove(&child);
+        // It does not have its own title yet, and may be gone before it is looked at.
+        let mut masters = self.scan.instances.iter().filter_map(|it| it.master);
+        match masters.any(|master| master.pid == parent) {
+            true => self.serving.insert(child),
+            false => self.serving.remove(&child),
+        };
+    }
+
+    /// A process executed a program: what was known of it is over.
+    pub fn executed(&mut self, pid: u32) {
+        self.workers.remove(&pid);
+        self.serving.remove(&pid);
+    }
+
+    /// The process does a worker's work, or did until it ended. One that was executed, and neither
+    /// forked nor polls, does not: it is a command such as `nginx -t`, or about to become a master.
+    pub fn serves(&mut self, pid: u32) -> bool {
+        self.serving.contains(&pid)
+            || processes::inspect(pid, &mut self.executables).is_some_and(|found| {
+                matches!(found.role, Role::Worker { .. } | Role::SingleProcess)
+            })
     }
 
     /// The process is one of an instance that was found.
@@ -144,6 +180,11 @@ impl Nginxes {
             let mut all = instance.master.iter().chain(&instance.workers);
             all.any(|process| process.pid == pid)
         })
+    }
+
+    /// The process is an nginx and of no instance that was found.
+    pub fn belongs_to_none_yet(&mut self, pid: u32) -> bool {
+        !self.is_known(pid) && processes::inspect(pid, &mut self.executables).is_some()
     }
 
     /// The process is an nginx that is not observed yet.

@@ -65,7 +65,7 @@ impl Surveyor {
     /// The next answer; `None` once the thread has ended.
     pub async fn answer(&mut self) -> Option<Answer> {
         let answer = self.answers.recv().await?;
-        if matches!(answer, Answer::Explained(_) | Answer::NoUpstream) {
+        if matches!(answer, Answer::Explained(_) | Answer::NoUpstream(_)) {
             self.outstanding -= 1;
         }
         Some(answer)

@@ -1,6 +1,12 @@
 //! Denials of security modules, from the kernel's audit log.
 
-use std::io::ErrorKind;
+use std::{
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -21,6 +27,7 @@ const QUEUE: usize = 256;
 pub struct Audit {
     receiver: Receiver<Evidence>,
     reading: Option<JoinHandle<()>>,
+    lost: Arc<AtomicU64>,
     /// Why the log cannot be read.
     pub refused: Option<String>,
 }
@@ -29,20 +36,31 @@ impl Audit {
     /// Begins to read. Where the log cannot be read, verdicts do without it.
     pub fn start() -> Self {
         let (sender, receiver) = channel(QUEUE);
+        let lost = Arc::default();
         let opened = AuditLog::open().and_then(|log| {
             // SAFETY: the descriptor is the log's own and lives as long as it does.
             unsafe { AsyncFd::register_with_interest(log, Interest::READABLE) }
                 .map_err(std::io::Error::from)
         });
         let (reading, refused) = match opened {
-            Ok(log) => (Some(tokio::spawn(forward(log, sender))), None),
+            Ok(log) => (
+                Some(tokio::spawn(forward(log, sender, Arc::clone(&lost)))),
+                None,
+            ),
             Err(error) => (None, Some(error.to_string())),
         };
         Self {
             receiver,
             reading,
+            lost,
             refused,
         }
+    }
+
+    /// How often records found no room in the socket. The kernel says so once until what lies
+    /// there has been read (`netlink_overrun`), however many they were.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// The next denial.
@@ -67,7 +85,7 @@ impl Drop for Audit {
     }
 }
 
-async fn forward(mut log: AsyncFd<AuditLog>, sender: Sender<Evidence>) {
+async fn forward(mut log: AsyncFd<AuditLog>, sender: Sender<Evidence>, lost: Arc<AtomicU64>) {
     loop {
         let Ok(mut guard) = log.readable_mut().await else {
             return;
@@ -80,8 +98,9 @@ async fn forward(mut log: AsyncFd<AuditLog>, sender: Sender<Evidence>) {
             }
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => guard.clear_ready(),
-            // The socket's buffer was full: a denial may be missing, and the next is read.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
             Err(error) => {
                 log::warn!("the audit log is not read any more: {error}");
                 return;

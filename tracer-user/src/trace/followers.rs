@@ -13,6 +13,7 @@ use crate::{
         self, Attempt, Circumstances, Ending, Endpoint, Fact, Hook, Icmp, LogLine, Module, Netns,
         Observed, PeerEnd,
     },
+    clock,
     coalesce::Identity,
     correlate::Ended,
     event::Upstream,
@@ -148,7 +149,8 @@ impl Known {
             return;
         };
         let at = ended.attempt.ended;
-        recoveries.failed(netns, dialled, at, || self.upstream.clone());
+        let now = clock::monotonic();
+        recoveries.failed(netns, dialled, at, now, || self.upstream.clone());
     }
 }
 

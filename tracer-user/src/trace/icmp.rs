@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    case::{Icmp, Netns},
+    case::{Icmp, KernelTime, Netns},
     clock,
     evidence::{Evidence, What},
     host::{
@@ -30,13 +30,18 @@ const QUEUE: usize = 1024;
 
 /// One listening task for each namespace and family.
 pub struct IcmpSockets {
-    listening: HashMap<Netns, Vec<JoinHandle<()>>>,
+    listening: HashMap<Netns, Listening>,
     sender: Sender<Evidence>,
     receiver: Receiver<Evidence>,
     /// What all sockets lost together.
     lost: Arc<AtomicU64>,
     /// Namespaces in which no socket could be opened, with the reason.
-    pub refused: Vec<(Netns, String)>,
+    pub refused: HashMap<Netns, String>,
+}
+
+struct Listening {
+    since: KernelTime,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Default for IcmpSockets {
@@ -47,7 +52,7 @@ impl Default for IcmpSockets {
             sender,
             receiver,
             lost: Arc::default(),
-            refused: Vec::new(),
+            refused: HashMap::new(),
         }
     }
 }
@@ -55,23 +60,40 @@ impl Default for IcmpSockets {
 impl IcmpSockets {
     /// Listens in these namespaces and in no others: a socket keeps its namespace alive.
     pub fn listen_in(&mut self, wanted: &[Namespace]) {
-        self.listening.retain(|netns, tasks| {
-            let keep = wanted.iter().any(|namespace| namespace.inode == *netns);
+        let is_wanted = |netns: Netns| wanted.iter().any(|namespace| namespace.inode == netns);
+        self.listening.retain(|netns, listening| {
+            let keep = is_wanted(*netns);
             if !keep {
-                tasks.iter().for_each(JoinHandle::abort);
+                listening.tasks.iter().for_each(JoinHandle::abort);
             }
             keep
         });
+        self.refused.retain(|netns, _| is_wanted(*netns));
         for namespace in wanted {
             let netns = namespace.inode;
             if self.listening.contains_key(&netns) {
                 continue;
             }
-            match IcmpSocket::open(namespace) {
-                Ok(Ok(sockets)) => self.listen(netns, sockets),
-                Ok(Err(error)) => self.refused.push((netns, error.to_string())),
-                Err(error) => self.refused.push((netns, error.to_string())),
+            let opened = IcmpSocket::open(namespace)
+                .map_err(std::io::Error::other)
+                .flatten();
+            match opened.and_then(|sockets| self.listen(netns, sockets)) {
+                Ok(()) => drop(self.refused.remove(&netns)),
+                Err(error) => {
+                    self.refused.insert(netns, error.to_string());
+                }
             }
+        }
+    }
+
+    /// Whether an error that arrived in that namespace at `began` or later was heard. Where the
+    /// namespace is not known it may be any of those that were asked for.
+    pub fn heard_since(&self, netns: Option<Netns>, began: KernelTime) -> bool {
+        match netns {
+            Some(netns) => self.listening.get(&netns).is_some_and(|it| {
+                it.since <= began && !it.tasks.iter().any(JoinHandle::is_finished)
+            }),
+            None => self.refused.is_empty(),
         }
     }
 
@@ -93,26 +115,26 @@ impl IcmpSockets {
         self.receiver.try_recv().ok()
     }
 
-    fn listen(&mut self, netns: Netns, sockets: Vec<IcmpSocket>) {
-        let tasks = sockets
+    fn listen(&mut self, netns: Netns, sockets: Vec<IcmpSocket>) -> std::io::Result<()> {
+        let sockets: Vec<AsyncFd<IcmpSocket>> = sockets
             .into_iter()
-            .filter_map(registered)
-            .map(|socket| {
-                tokio::spawn(forward(
-                    netns,
-                    socket,
-                    self.sender.clone(),
-                    Arc::clone(&self.lost),
-                ))
-            })
-            .collect();
-        self.listening.insert(netns, tasks);
+            .map(registered)
+            .collect::<std::io::Result<_>>()?;
+        let since = clock::monotonic();
+        let tasks = sockets.into_iter().map(|socket| {
+            let (sender, lost) = (self.sender.clone(), Arc::clone(&self.lost));
+            tokio::spawn(forward(netns, socket, sender, lost))
+        });
+        let tasks = tasks.collect();
+        self.listening.insert(netns, Listening { since, tasks });
+        Ok(())
     }
 }
 
-fn registered(socket: IcmpSocket) -> Option<AsyncFd<IcmpSocket>> {
+fn registered(socket: IcmpSocket) -> std::io::Result<AsyncFd<IcmpSocket>> {
     // SAFETY: the descriptor is the socket's own and lives as long as it does.
-    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.ok()
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+        .map_err(std::io::Error::from)
 }
 
 async fn forward(

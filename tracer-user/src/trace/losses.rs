@@ -18,6 +18,8 @@ pub struct Counts {
     pub crowded_out: u64,
     /// ICMP errors for which their socket had no room.
     pub icmp: u64,
+    /// How often records of the audit log found no room in their socket.
+    pub audit: u64,
     /// Attempts, or changes of the host, that nobody looked into in time.
     pub unexplained: u64,
     /// Failed upstreams for which there was no room.
@@ -30,6 +32,8 @@ pub struct Losses {
     told: Counts,
     /// When it was last noticed that evidence about attempts may be missing.
     noticed: Option<KernelTime>,
+    /// The same of packets of ARP or neighbour discovery.
+    noticed_neighbours: Option<KernelTime>,
 }
 
 const RING: &str = "ring buffer";
@@ -41,6 +45,11 @@ const NEIGHBOURS: (&str, &str) = (
 );
 /// Of kinds that are not named below.
 const UNNAMED: (&str, &str) = (RING, "records of other kinds");
+/// What is missing there is only the name of who denied a call, and verdicts say so.
+const AUDIT: (&str, &str) = (USER, "times that records of the audit log found no room");
+/// How long before an attempt a packet may have been dropped for want of which its next hop is not
+/// known, in nanoseconds.
+const NEIGHBOURS_BEFORE: KernelTime = 5_000_000_000;
 const KERNEL: &str = "kernel";
 const USER: &str = "user space";
 
@@ -52,17 +61,29 @@ impl Losses {
         if Self::bear_on_attempts(&new) {
             self.noticed = Some(at);
         }
+        if new.iter().any(|lost| lost.what == NEIGHBOURS.1) {
+            self.noticed_neighbours = Some(at);
+        }
         new
     }
 
     /// Whether evidence about attempts of any kind may be missing.
     pub fn bear_on_attempts(lost: &[Lost]) -> bool {
-        lost.iter().any(|lost| lost.what != NEIGHBOURS.1)
+        let special = [NEIGHBOURS.1, AUDIT.1];
+        lost.iter()
+            .any(|lost| !special.contains(&lost.what.as_str()))
     }
 
     /// Whether evidence about an attempt that began then may be missing.
     pub fn since(&self, began: KernelTime) -> bool {
         self.noticed.is_some_and(|noticed| noticed >= began)
+    }
+
+    /// Whether a packet of ARP or neighbour discovery that a filter dropped may be missing of which
+    /// such an attempt suffered.
+    pub fn of_neighbours_since(&self, began: KernelTime) -> bool {
+        self.noticed_neighbours
+            .is_some_and(|noticed| noticed.saturating_add(NEIGHBOURS_BEFORE) >= began)
     }
 
     /// Everything since the beginning, with what the output lost.
@@ -104,6 +125,7 @@ fn listed(now: &Counts, told: &Counts) -> Vec<Lost> {
             "ICMP errors for which there was no room",
             now.icmp.saturating_sub(told.icmp),
         ),
+        (AUDIT.0, AUDIT.1, now.audit.saturating_sub(told.audit)),
         (
             USER,
             "attempts, or changes of the host, that were not looked into in time",
@@ -193,5 +215,22 @@ mod tests {
         assert!(losses.since(2) && !losses.since(3));
         let all = losses.all(None);
         assert_eq!(all.iter().map(|lost| lost.count).sum::<u64>(), 6);
+    }
+    #[test]
+    fn lost_packets_of_neighbours_and_audit_records_bear_on_no_other_attempts() {
+        let mut losses = Losses::default();
+        let mut now = Counts {
+            kernel: vec![0; usize::from(kind::COUNT)],
+            audit: 1,
+            ..Counts::default()
+        };
+        let told = losses.count(now.clone(), 10);
+        assert_eq!(told.len(), 1);
+        assert!(!losses.since(1) && !losses.of_neighbours_since(1));
+        now.kernel[usize::from(kind::NEIGHBOUR_DROPPED)] = 3;
+        assert_eq!(losses.count(now, 20).len(), 1);
+        assert!(!losses.since(1));
+        assert!(losses.of_neighbours_since(20 + NEIGHBOURS_BEFORE));
+        assert!(!losses.of_neighbours_since(21 + NEIGHBOURS_BEFORE));
     }
 }

@@ -15,8 +15,6 @@ use crate::{
     survey::Survey,
 };
 
-/// ICMP errors are not observed by a probe but by sockets.
-pub const ICMP_RECEIVED: &str = "icmp-received";
 const AUDIT_LOG: &str = "audit-log";
 
 /// Only root may look into the kernel and into other users' processes.
@@ -91,15 +89,10 @@ fn lists_no_bound_sockets(probes: &Probes) -> bool {
 }
 
 /// Names of the observations that are not made, for the verdicts that they weaken.
-pub fn unavailable(probes: &Probes, icmp: &IcmpSockets, audit: &Audit) -> Vec<String> {
+/// Whether ICMP errors are heard differs from namespace to namespace.
+pub fn unavailable(probes: &Probes, audit: &Audit) -> Vec<String> {
     let audit_log = audit.refused.as_ref().map(|_| AUDIT_LOG.to_owned());
-    let icmp_received = (!icmp.refused.is_empty()).then(|| ICMP_RECEIVED.to_owned());
-    probes
-        .unavailable()
-        .into_iter()
-        .chain(icmp_received)
-        .chain(audit_log)
-        .collect()
+    probes.unavailable().into_iter().chain(audit_log).collect()
 }
 
 /// The event that says that failures are told from now on.

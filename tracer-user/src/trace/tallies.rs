@@ -1,16 +1,16 @@
 //! Attempts that the kernel counted because they failed like others that it told.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use tracer_common::record::Outcome;
+use tracer_common::{bound, record::Outcome};
 
 use crate::{
     case::{Endpoint, KernelTime, Netns},
     coalesce::{Coalescer, Identity},
-    event::Failure,
+    event::{Attempt, Failure},
     recovery::Recoveries,
 };
 
@@ -23,6 +23,8 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Tallies {
     known: HashMap<Outcome, Known>,
+    /// Outcomes of attempts that were none at an upstream.
+    dismissed: HashSet<Outcome>,
 }
 
 #[derive(Debug)]
@@ -70,14 +72,21 @@ impl Tallies {
         self.known.insert(outcome, known);
     }
 
+    /// Remembers that attempts of this outcome were none at an upstream.
+    pub fn dismiss(&mut self, outcome: Option<Outcome>) {
+        if self.dismissed.len() < bound::OUTCOMES as usize {
+            self.dismissed.extend(outcome);
+        }
+    }
+
     /// Takes in the kernel's counts, and gives the failures that are to be told at once and the
-    /// outcomes that may be forgotten. `time` is `now` in the form of events: those that were
-    /// counted failed since the last look.
+    /// outcomes that may be forgotten. Those that were counted failed since the last look, which
+    /// is taken for `now`. `text` gives a time the form of events.
     pub fn take(
         &mut self,
         counts: Vec<(Outcome, u64)>,
         now: KernelTime,
-        time: &str,
+        text: impl Fn(KernelTime) -> String,
         coalescer: &mut Coalescer,
         recoveries: &mut Recoveries,
     ) -> (Vec<Failure>, Vec<Outcome>) {
@@ -96,11 +105,8 @@ impl Tallies {
             recoveries.failed_again(known.netns, &known.dialled, new);
             let mut left = new;
             while left > 0 && !coalescer.count(known.identity, left) {
-                told.extend(coalescer.absorb(known.identity, now, || Failure {
-                    time: time.to_owned(),
-                    request: None,
-                    ..known.example.clone()
-                }));
+                let like = || like(&known.example, now, &text);
+                told.extend(coalescer.absorb(known.identity, now, like));
                 left -= 1;
             }
         }
@@ -120,10 +126,89 @@ impl Tallies {
     pub fn unexplained(&self, counts: &[(Outcome, u64)]) -> u64 {
         counts
             .iter()
+            .filter(|(outcome, _)| !self.dismissed.contains(outcome))
             .map(|(outcome, total)| {
                 let known = self.known.get(outcome);
                 total.saturating_sub(known.map_or(0, |known| known.counted))
             })
             .sum()
+    }
+}
+
+/// A failure like that one, of an attempt that ended at `at` and of which nothing else is known:
+/// it took as long, from a port of its own.
+fn like(example: &Failure, at: KernelTime, text: impl Fn(KernelTime) -> String) -> Failure {
+    let took = example.attempt.duration_us.saturating_mul(1000);
+    Failure {
+        time: text(at),
+        request: None,
+        attempt: Attempt {
+            local: None,
+            started: text(at.saturating_sub(took)),
+            ..example.attempt.clone()
+        },
+        ..example.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromBytes;
+
+    use super::*;
+
+    const MS: KernelTime = 1_000_000;
+
+    fn outcome(tgid: u8) -> Outcome {
+        let mut bytes = [0; size_of::<Outcome>()];
+        bytes[40] = tgid;
+        Outcome::read_from_bytes(&bytes).expect("an outcome")
+    }
+
+    fn example() -> Failure {
+        let text = r#"{
+            "schema": "whyrefused/1", "time": "1000000", "host": "edge", "count": 1,
+            "nginx": { "pid": 2, "master_pid": 1, "exe": null, "config": null, "netns": 1,
+                       "container": null },
+            "upstream": { "address": "127.0.0.1:1", "name": null, "server": null },
+            "attempt": { "family": "ipv4", "local": "127.0.0.1:4000", "remote": "127.0.0.1:1",
+                         "started": "0", "duration_us": 1000, "errno": "ECONNREFUSED",
+                         "surface": "so_error", "translated_to": null },
+            "verdict": { "code": "no-listener", "confidence": "certain", "summary": "",
+                         "because": [], "ruled_out": [], "missing": [], "fix": [] },
+            "rule": null, "listener": null, "candidates": [], "request": null
+        }"#;
+        serde_json::from_str(text).expect("a failure")
+    }
+
+    #[test]
+    fn counted_attempts_failed_when_they_were_counted_and_took_as_long() {
+        let mut coalescer = Coalescer::new(Duration::from_secs(1));
+        let mut recoveries = Recoveries::default();
+        let mut tallies = Tallies::default();
+        let dialled = Endpoint::Inet(([127, 0, 0, 1], 1).into());
+        let identity = coalescer.identity_of(&1);
+        tallies.learn(outcome(1), identity, 1, &dialled, &example());
+        let counts = vec![(outcome(1), 5)];
+        let text = |at: KernelTime| at.to_string();
+        let (told, _) = tallies.take(counts, 70 * MS, text, &mut coalescer, &mut recoveries);
+        let [failure] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(failure.time, (70 * MS).to_string());
+        assert_eq!(failure.attempt.started, (69 * MS).to_string());
+        assert_eq!(failure.attempt.local, None);
+        let counted: u64 = coalescer.flush().iter().map(|failure| failure.count).sum();
+        assert_eq!(counted, 4);
+    }
+
+    #[test]
+    fn counted_attempts_that_were_none_at_an_upstream_were_looked_into() {
+        let mut tallies = Tallies::default();
+        let counts = [(outcome(1), 5), (outcome(2), 3)];
+        assert_eq!(tallies.unexplained(&counts), 8);
+        tallies.dismiss(Some(outcome(1)));
+        tallies.dismiss(None);
+        assert_eq!(tallies.unexplained(&counts), 3);
     }
 }

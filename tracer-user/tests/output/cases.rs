@@ -45,6 +45,7 @@ pub fn refused_case() -> Case {
         coverage: Coverage {
             unavailable: Vec::new(),
             lost_records: false,
+            lost_neighbours: false,
             wall_offset_ns: 1_795_327_700_123_456_789,
             traced_since: 0,
         },

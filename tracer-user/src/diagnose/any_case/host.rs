@@ -44,7 +44,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
     );
     (
         lists,
-        (any::<bool>(), any::<bool>()),
+        (any::<bool>(), any::<bool>(), any::<bool>()),
         of(any::<bool>()),
         of((any::<u64>(), any::<u64>())),
         vec(any_program(), 0..3),
@@ -54,7 +54,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         .prop_map(
             |(
                 ((owners, far_end, tool_netns), listeners, ended, bound, route, neighbour, ports),
-                (udp_on_port, bound_unlisted),
+                (udp_on_port, bound_unlisted, end_lost),
                 seccomp_filter,
                 descriptors,
                 programs,
@@ -67,6 +67,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 entrances: Vec::new(),
                 listeners,
                 ended,
+                end_lost,
                 bound,
                 bound_unlisted,
                 udp_on_port,

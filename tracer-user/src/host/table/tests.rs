@@ -211,6 +211,56 @@ fn only_the_newest_ends_are_remembered() {
 }
 
 #[test]
+fn a_listener_that_is_gone_without_a_report_is_one_that_was_lost() {
+    let target = "10.0.0.1:9101".parse().unwrap();
+    let mut table = ListenerTable::default();
+    table.listed(NETNS, 0, vec![listed(7, "0.0.0.0:9101")], 5);
+    assert!(!table.lost_one_on(NETNS, target));
+    table.listed(NETNS, 9101, Vec::new(), 20);
+    assert!(table.lost_one_on(NETNS, target));
+    assert!(!table.lost_one_on(NETNS + 1, target));
+    assert!(!table.lost_one_on(NETNS, "10.0.0.1:9102".parse().unwrap()));
+    table.ended(ended(7, "0.0.0.0:9101", 19));
+    assert!(!table.lost_one_on(NETNS, target), "the report was late");
+}
+
+#[test]
+fn a_lost_listener_matters_no_more_once_another_stands_in_its_place() {
+    let target = "127.0.0.1:9101".parse().unwrap();
+    let mut table = ListenerTable::default();
+    let group = vec![listed(7, "127.0.0.1:9101"), listed(8, "127.0.0.1:9101")];
+    table.listed(NETNS, 0, group, 5);
+    table.listed(NETNS, 9101, vec![listed(8, "127.0.0.1:9101")], 10);
+    assert!(!table.lost_one_on(NETNS, target));
+    table.listed(NETNS, 9101, Vec::new(), 20);
+    assert!(table.lost_one_on(NETNS, target));
+    table.began(began(9, "127.0.0.1:9101", 30));
+    assert!(!table.lost_one_on(NETNS, target));
+}
+
+#[test]
+fn ends_that_find_no_room_are_lost_ones() {
+    let target = "127.0.0.1:9101".parse().unwrap();
+    let mut table = ListenerTable::default();
+    table.ended(ended(1, "127.0.0.1:9101", 1));
+    for at in 2..=ENDED as u64 {
+        table.ended(ended(at, "127.0.0.1:9102", at));
+    }
+    assert!(!table.lost_one_on(NETNS, target));
+    table.ended(ended(0, "127.0.0.1:9102", 5000));
+    assert!(table.lost_one_on(NETNS, target));
+
+    let mut table = ListenerTable::default();
+    table.listed(NETNS, 0, vec![listed(1, "127.0.0.1:9101")], 5);
+    table.listed(NETNS, 9101, Vec::new(), 6);
+    let others = (0..MISSED as u64).map(|inode| listed(100 + inode, "127.0.0.1:9102"));
+    table.listed(NETNS, 9102, others.collect(), 7);
+    table.listed(NETNS, 9102, Vec::new(), 8);
+    assert_eq!(table.missed.len(), MISSED);
+    assert!(table.lost_one_on(NETNS, target));
+}
+
+#[test]
 fn wildcards_take_what_their_family_allows() {
     let takes = |bound: &str, v6only, target: &str| {
         listens_for(bound.parse().unwrap(), v6only, target.parse().unwrap())

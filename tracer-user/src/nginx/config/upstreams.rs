@@ -164,6 +164,14 @@ impl Upstreams {
         }
     }
 
+    /// Whether the address may be one of a server of that upstream block.
+    pub fn stands_in(&self, server: &Endpoint, block: Option<&str>) -> bool {
+        let matching = self.matching(server);
+        matching
+            .iter()
+            .any(|server| block.is_some() && server.upstream.as_deref() == block)
+    }
+
     /// The connect timeout for an address, where the configuration leaves one answer.
     pub fn connect_timeout_ms(&self, dialled: &Endpoint) -> Option<u64> {
         self.attribute(dialled).connect_timeout_ms
