@@ -79,22 +79,46 @@ pub(super) fn peer_ended(case: &Case) -> Option<&PeerEnded> {
     }
 }
 
-/// The connection had carried another request before this one: data had come, and then nothing
-/// was said for a while until nginx sent its request. A TLS handshake is data, too, and a request
-/// follows it at once.
-pub(super) fn reused(connection: &Connection) -> bool {
+/// The connection had carried another request before this one. Of a response that stops within its
+/// header data comes, too, but behind the request; a TLS handshake and the settings of HTTP/2 come
+/// before it, and the request follows them at once.
+pub(super) fn reused(case: &Case, connection: &Connection) -> bool {
     let (Some(sent), Some(received)) = (connection.last_sent, connection.last_received) else {
         return false;
     };
+    if connection.bytes_received.is_none_or(|bytes| bytes == 0) {
+        return false;
+    }
     let round_trip = u64::from(connection.round_trip_us.unwrap_or(0)) * 1000;
     let pause = connection
         .tick
         .saturating_add(round_trip)
         .saturating_mul(2)
         .saturating_add(FIRST_REQUEST);
-    connection.bytes_received.is_some_and(|bytes| bytes > 0)
-        && received.saturating_add(pause) < sent
-        && connection.established.saturating_add(pause) < sent
+    let paused = |from: KernelTime, to: KernelTime| from.saturating_add(pause) < to;
+    // Nothing but its first request is sent right after it stands.
+    let again = paused(connection.established, sent);
+    let speaks_second = speaks_second(case);
+    match complaint(case).map(|complaint| complaint.phase) {
+        // What had been sent was an earlier request.
+        Some(Phase::Connecting) => {
+            connection.bytes_sent.is_some_and(|bytes| bytes > 0)
+                && (speaks_second || paused(sent.max(received), case.attempt.ended))
+        }
+        // The request is out, and both times are as exact as the tick.
+        Some(Phase::AwaitingResponse) if speaks_second => {
+            received < sent || again && received == sent
+        }
+        _ => again && paused(received, sent),
+    }
+}
+
+/// Whether nginx keeps connections of that protocol, and a backend says nothing over them before a
+/// request has come.
+fn speaks_second(case: &Case) -> bool {
+    let upstream = case.log.as_ref().and_then(|line| line.upstream.as_deref());
+    let scheme = upstream.and_then(|upstream| upstream.split_once("://"));
+    matches!(scheme, Some(("http" | "fastcgi" | "memcached", _)))
 }
 
 /// The listener that took the connection.
@@ -241,8 +265,8 @@ pub(super) fn with_traffic(case: &Case, finding: Finding) -> Finding {
         )),
         _ => finding,
     };
-    match (reused(connection), connection.last_sent, connection.last_received) {
-        (true, Some(sent), Some(received)) => finding.because(format!(
+    match (reused(case, connection), connection.last_sent, connection.last_received) {
+        (true, Some(sent), Some(received)) if received < sent => finding.because(format!(
             "nginx had kept the connection from an earlier request: nothing had passed for {} when it sent the last one",
             wording::duration(sent.saturating_sub(received))
         )),
