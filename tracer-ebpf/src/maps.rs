@@ -190,7 +190,9 @@ pub struct Call {
     pub descriptor: u32,
     /// The error that the security modules answered with, positive; 0 for none.
     pub denied: u32,
-    pub reserved: u32,
+    /// When a function behind a call returned, in units of about a millisecond, not 0; 0 once the
+    /// tracepoint of the call's return was met, or another call began.
+    pub function_left: u32,
 }
 
 /// An attempt from SYN_SENT on; once it succeeded, the connection until nginx closes it.
