@@ -1,5 +1,7 @@
 //! What the causes of failures on connections that stood have in common.
 
+mod reuse;
+
 use crate::case::{
     Case, Connection, Death, EndedListener, Ending, Fact, KernelTime, Listener, Met, PeerEnd,
     PeerEnded, Phase, Process,
@@ -8,9 +10,8 @@ use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, wording};
 use crate::verdict::{Code, Confidence};
 
-/// What a fresh connection takes from its beginning to its request, at the most, beside the
-/// kernel's tick.
-const FIRST_REQUEST: u64 = 2_000_000;
+pub(super) use reuse::reused;
+
 /// A listener and the connections of its process end this close to each other.
 const TOGETHER: u64 = 1_000_000_000;
 /// Clocks of processors differ by less than this.
@@ -77,48 +78,6 @@ pub(super) fn peer_ended(case: &Case) -> Option<&PeerEnded> {
             .or(Some(first)),
         _ => Some(first),
     }
-}
-
-/// The connection had carried another request before this one. Of a response that stops within its
-/// header data comes, too, but behind the request; a TLS handshake and the settings of HTTP/2 come
-/// before it, and the request follows them at once.
-pub(super) fn reused(case: &Case, connection: &Connection) -> bool {
-    let (Some(sent), Some(received)) = (connection.last_sent, connection.last_received) else {
-        return false;
-    };
-    if connection.bytes_received.is_none_or(|bytes| bytes == 0) {
-        return false;
-    }
-    let round_trip = u64::from(connection.round_trip_us.unwrap_or(0)) * 1000;
-    let pause = connection
-        .tick
-        .saturating_add(round_trip)
-        .saturating_mul(2)
-        .saturating_add(FIRST_REQUEST);
-    let paused = |from: KernelTime, to: KernelTime| from.saturating_add(pause) < to;
-    // Nothing but its first request is sent right after it stands.
-    let again = paused(connection.established, sent);
-    let speaks_second = speaks_second(case);
-    match complaint(case).map(|complaint| complaint.phase) {
-        // What had been sent was an earlier request.
-        Some(Phase::Connecting) => {
-            connection.bytes_sent.is_some_and(|bytes| bytes > 0)
-                && (speaks_second || paused(sent.max(received), case.attempt.ended))
-        }
-        // The request is out, and both times are as exact as the tick.
-        Some(Phase::AwaitingResponse) if speaks_second => {
-            received < sent || again && received == sent
-        }
-        _ => again && paused(received, sent),
-    }
-}
-
-/// Whether nginx keeps connections of that protocol, and a backend says nothing over them before a
-/// request has come.
-fn speaks_second(case: &Case) -> bool {
-    let upstream = case.log.as_ref().and_then(|line| line.upstream.as_deref());
-    let scheme = upstream.and_then(|upstream| upstream.split_once("://"));
-    matches!(scheme, Some(("http" | "fastcgi" | "memcached", _)))
 }
 
 /// The listener that took the connection.

@@ -110,6 +110,23 @@ fn a_connection_that_is_used_again_at_once_is_known_by_what_came_before() {
 }
 
 #[test]
+fn a_young_connection_was_used_again_where_an_earlier_request_was_acknowledged() {
+    let mut case = spoken(Phase::AwaitingResponse, HTTP, 0, 0);
+    for (sent, unacknowledged, expected) in [
+        (144, 72, Code::KeepaliveRace),
+        (144, 144, Code::ResetByBackend),
+        (144, 0, Code::ResetByBackend),
+        (2_000, 1_000, Code::ResetByBackend),
+    ] {
+        if let Some(connection) = &mut case.connection {
+            connection.bytes_sent = Some(sent);
+            connection.unacknowledged = Some(unacknowledged);
+        }
+        assert_eq!(code(&case), expected, "{unacknowledged} of {sent}");
+    }
+}
+
+#[test]
 fn a_kept_connection_that_was_over_before_anything_was_sent_is_a_race() {
     let mut case = spoken(Phase::Connecting, HTTP, 0, TICK);
     let verdict = diagnose(&case).verdict;
