@@ -3,8 +3,8 @@
 mod reuse;
 
 use crate::case::{
-    Case, Connection, Death, EndedListener, Ending, Fact, KernelTime, Listener, Met, PeerEnd,
-    PeerEnded, Phase, Process,
+    Case, Death, EndedListener, Ending, Fact, KernelTime, Listener, Met, PeerEnd, PeerEnded, Phase,
+    Process,
 };
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, wording};
