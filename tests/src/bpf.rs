@@ -42,6 +42,8 @@ pub enum Eater {
     CgroupIngress,
     /// Refuses every `connect()` of IPv4.
     Connect4Refused,
+    /// Refuses every `connect()` to a Unix socket.
+    UnixRefused,
     /// Rewrites the port of every `connect()` of IPv4.
     Connect4Rewritten { port: u16 },
 }
@@ -130,7 +132,7 @@ impl Eater {
             Self::Tcx { .. } => 3,
             Self::Xdp { .. } => 6,
             Self::CgroupEgress | Self::CgroupIngress => 8,
-            Self::Connect4Refused | Self::Connect4Rewritten { .. } => 18,
+            Self::Connect4Refused | Self::Connect4Rewritten { .. } | Self::UnixRefused => 18,
         }
     }
 
@@ -142,6 +144,7 @@ impl Eater {
             Self::CgroupIngress => 0,
             Self::CgroupEgress => 1,
             Self::Connect4Refused | Self::Connect4Rewritten { .. } => 10,
+            Self::UnixRefused => 49,
         }
     }
 
@@ -171,7 +174,9 @@ impl Eater {
                 (MOVE, 0, 0, 0),
                 EXIT,
             ],
-            Self::CgroupIngress | Self::Connect4Refused => vec![(MOVE, 0, 0, 0), EXIT],
+            Self::CgroupIngress | Self::Connect4Refused | Self::UnixRefused => {
+                vec![(MOVE, 0, 0, 0), EXIT]
+            }
             Self::Connect4Rewritten { port } => vec![
                 (MOVE, 2, 0, i32::from(port.to_be())),
                 (STORE_WORD, 1 | 2 << 4, 24, 0),

@@ -20,7 +20,9 @@ use seccompiler::{
 pub enum Confinement {
     /// A seccomp filter answers `call` (such as `SYS_connect`) with `errno`.
     Seccomp { call: i64, errno: i32 },
-    /// The same for `socket()` of one family, as systemd's `RestrictAddressFamilies` does it.
+    /// A filter logs these calls and lets them through, as systemd's `SystemCallLog` does it.
+    Logged { calls: &'static [i64] },
+    /// A filter answers `socket()` of one family, as systemd's `RestrictAddressFamilies` does it.
     Family { family: i32, errno: i32 },
     /// Landlock allows TCP connections to this port alone.
     Landlock { port: u16 },
@@ -35,14 +37,20 @@ impl Confinement {
     pub fn confine(self, command: &mut Command) -> Result<()> {
         match self {
             Confinement::Seccomp { call, errno } => {
-                under(command, filter(call, Vec::new(), errno)?);
+                let answer = SeccompAction::Errno(errno.unsigned_abs());
+                under(command, filter(&[(call, Vec::new())], answer)?);
+            }
+            Confinement::Logged { calls } => {
+                let rules: Vec<_> = calls.iter().map(|call| (*call, Vec::new())).collect();
+                under(command, filter(&rules, SeccompAction::Log)?);
             }
             Confinement::Family { family, errno } => {
                 let family = u64::from(family.unsigned_abs());
                 let same =
                     SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?;
                 let rule = SeccompRule::new(vec![same])?;
-                under(command, filter(libc::SYS_socket, vec![rule], errno)?);
+                let answer = SeccompAction::Errno(errno.unsigned_abs());
+                under(command, filter(&[(libc::SYS_socket, vec![rule])], answer)?);
             }
             Confinement::Landlock { port } => {
                 let mut rules = Some(rules(port)?);
@@ -74,10 +82,9 @@ fn under(command: &mut Command, filter: BpfProgram) {
     }
 }
 
-fn filter(call: i64, conditions: Vec<SeccompRule>, errno: i32) -> Result<BpfProgram> {
-    let rules = BTreeMap::from([(call, conditions)]);
+fn filter(rules: &[(i64, Vec<SeccompRule>)], answer: SeccompAction) -> Result<BpfProgram> {
+    let rules: BTreeMap<_, _> = rules.iter().cloned().collect();
     let architecture = std::env::consts::ARCH.try_into()?;
-    let answer = SeccompAction::Errno(errno.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, architecture)?;
     Ok(filter.try_into()?)
 }

@@ -45,7 +45,7 @@ pub mod heard {
 }
 
 /// Tracepoints whose program has a stand-in, which runs where the kernel refuses the first. The
-/// values are indexes of the map `SHIFTS` and places in `TAKEN_OVER`.
+/// values are indexes of the map `SHIFTS` and of `TURNS`.
 pub mod stand_in {
     pub const INET_SOCK_SET_STATE: u32 = 0;
     pub const TCP_DESTROY_SOCK: u32 = 1;
@@ -65,6 +65,27 @@ pub mod stand_in {
     pub const SYS_ENTER_WRITE: u32 = 15;
     pub const SYS_EXIT_LISTEN: u32 = 16;
     pub const COUNT: u32 = 17;
+
+    /// What a stand-in missed without need, on one processor: the kernel runs it for no event while
+    /// it is at work, and of these the first program was run for some.
+    pub mod turn {
+        /// Events that the first program was run for.
+        pub const DONE: usize = 0;
+        /// That count plus 1 as the stand-in began, as long as it is at work; else 0.
+        pub const BEGAN: usize = 1;
+        /// Events that the first program was run for while the stand-in was at work before.
+        pub const SPARED: usize = 2;
+        pub const COUNT: usize = 3;
+
+        /// All events that the first program was run for while the stand-in was at work.
+        pub fn spared(turn: &[u64; COUNT]) -> u64 {
+            let meanwhile = match turn[BEGAN] {
+                0 => 0,
+                began => (turn[DONE] + 1).saturating_sub(began),
+            };
+            turn[SPARED] + meanwhile
+        }
+    }
 
     /// The first program of each, which has the tracepoint's name, and its stand-in.
     pub const PROGRAMS: [(&str, &str); COUNT as usize] = [
@@ -127,4 +148,19 @@ pub mod bound {
     pub const RULES: u32 = 1_024;
     /// Bytes of the ring buffer.
     pub const RING: u32 = 2 * 1024 * 1024;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stand_in::turn::spared;
+
+    #[test]
+    fn what_the_first_program_does_meanwhile_its_stand_in_misses_without_need() {
+        // At rest, at work since the fifth event, and preempted there for two more.
+        assert_eq!(spared(&[5, 0, 1]), 1);
+        assert_eq!(spared(&[5, 6, 1]), 1);
+        assert_eq!(spared(&[7, 6, 1]), 3);
+        // As read while it is written.
+        assert_eq!(spared(&[5, 7, 1]), 1);
+    }
 }

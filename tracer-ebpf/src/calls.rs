@@ -17,6 +17,9 @@ use crate::{
 };
 
 const EINPROGRESS: i64 = 115;
+/// How long after the function behind a call the call returns at the most, as `moment` counts: the
+/// thread may be preempted in between.
+const SAME_CALL: u32 = 10;
 /// Bytes of a `sockaddr_in6`.
 const SOCKADDR_IN6: u32 = 28;
 
@@ -38,10 +41,43 @@ pub fn begins(descriptor: u32, address: u64, length: u32) {
     call.closed = 0;
     call.descriptor = descriptor;
     call.denied = 0;
+    call.function_left = 0;
     call.user_address = address;
     call.user_length = length;
     read_address(call);
     call.under_way = 1;
+}
+
+/// A function behind `connect()` or `socket()` has returned, and was met.
+#[inline(always)]
+pub fn function_left() {
+    let (tgid, tid) = current();
+    if TASKS.get_ptr(tgid).is_none() {
+        return;
+    }
+    if let Some(call) = CALLS.get_ptr_mut(tid).or_else(|| make_call(tid)) {
+        // SAFETY: the entry belongs to the running thread.
+        unsafe { (*call).function_left = moment() };
+    }
+}
+
+/// Whether the function behind the call that returns was met: for a moment both are watched, when one
+/// takes the place of the other.
+#[inline(always)]
+pub fn function_told() -> bool {
+    let (_, tid) = current();
+    let Some(call) = CALLS.get_ptr_mut(tid) else {
+        return false;
+    };
+    // SAFETY: the entry belongs to the running thread.
+    let left = unsafe { core::mem::take(&mut (*call).function_left) };
+    left != 0 && moment().wrapping_sub(left) <= SAME_CALL
+}
+
+/// Now, as `Call::function_left` has it.
+#[inline(always)]
+fn moment() -> u32 {
+    (now() >> 20) as u32 | 1
 }
 
 /// `connect()` returns.
@@ -144,7 +180,7 @@ fn make_call(tid: u32) -> Option<*mut Call> {
         remote: Address::NONE,
         netns: 0,
         denied: 0,
-        reserved: 0,
+        function_left: 0,
     };
     let _ = CALLS.insert(tid, call, 0);
     CALLS.get_ptr_mut(tid)

@@ -94,10 +94,11 @@ pub static NEIGHBOUR_CREDIT: PerCpuArray<Credit> = PerCpuArray::with_max_entries
 #[map]
 pub static SHIFTS: PerCpuArray<Shift> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
 
-/// Events that the stand-ins took over, by the same.
+/// What the first program of a tracepoint did while its stand-in was at work, by the same: the places
+/// of `tracer_common::stand_in::turn`.
 #[map]
-pub static TAKEN_OVER: PerCpuArray<[u64; stand_in::COUNT as usize]> =
-    PerCpuArray::with_max_entries(1, 0);
+pub static TURNS: PerCpuArray<[u64; stand_in::turn::COUNT]> =
+    PerCpuArray::with_max_entries(stand_in::COUNT, 0);
 
 /// For whom the first program of a tracepoint was run.
 #[repr(C)]
@@ -190,7 +191,9 @@ pub struct Call {
     pub descriptor: u32,
     /// The error that the security modules answered with, positive; 0 for none.
     pub denied: u32,
-    pub reserved: u32,
+    /// When a function behind a call returned, in units of about a millisecond, not 0; 0 once the
+    /// tracepoint of the call's return was met, or another call began.
+    pub function_left: u32,
 }
 
 /// An attempt from SYN_SENT on; once it succeeded, the connection until nginx closes it.

@@ -11,11 +11,16 @@
 //! for each event, takes over the events without that note. Both stay on their processor while they
 //! run, so the note is a plain number of that processor. Where a thread is preempted between the two
 //! and goes on elsewhere, or another takes the place of its note meanwhile, an event is told twice.
+//!
+//! The kernel counts what it refuses to each. An event is lost where it was refused to both: while the
+//! stand-in was at work, and without the first having been run for it, which is counted here.
+
+use tracer_common::stand_in::turn::{BEGAN, DONE, SPARED};
 
 use crate::{
     emit::current,
     kernel::layout,
-    maps::{SHIFTS, Shift, TAKEN_OVER, THREADS_OF_A_SHIFT},
+    maps::{SHIFTS, Shift, THREADS_OF_A_SHIFT, TURNS},
 };
 
 /// Makes the program of a raw tracepoint and its stand-in of the function that both run. It is
@@ -31,9 +36,11 @@ macro_rules! programs {
 
         #[aya_ebpf::macros::raw_tracepoint]
         pub fn $stand_in(context: aya_ebpf::programs::RawTracePointContext) -> i32 {
+            $crate::stand_in::begins(tracer_common::stand_in::$index);
             if $crate::stand_in::takes_over(tracer_common::stand_in::$index) {
                 $run(&context);
             }
+            $crate::stand_in::ends(tracer_common::stand_in::$index);
             0
         }
     };
@@ -52,9 +59,11 @@ macro_rules! call_programs {
 
         #[aya_ebpf::macros::tracepoint]
         pub fn $stand_in(context: aya_ebpf::programs::TracePointContext) -> u32 {
+            $crate::stand_in::begins(tracer_common::stand_in::$index);
             if $crate::stand_in::takes_over(tracer_common::stand_in::$index) {
                 $run(&context);
             }
+            $crate::stand_in::ends(tracer_common::stand_in::$index);
             0
         }
     };
@@ -73,20 +82,39 @@ pub fn done(index: u32) {
         // SAFETY: the pointer is to this processor's own element of the map.
         unsafe { note(shift, runner).write_volatile(runner) };
     }
+    if let Some(turn) = TURNS.get_ptr_mut(index) {
+        // SAFETY: the pointer is to this processor's own element of the map; the first program is
+        // the one writer of this count, and not run twice at once.
+        unsafe { (*turn)[DONE] += 1 };
+    }
 }
 
-/// Whether the stand-in of that index has to do what the first was refused, which is counted.
+/// The stand-in of that index begins its work.
+#[inline(always)]
+pub fn begins(index: u32) {
+    if let Some(turn) = TURNS.get_ptr_mut(index) {
+        // SAFETY: the pointer is to this processor's own element of the map; the stand-in is the
+        // one writer of this place, and not run twice at once.
+        unsafe { (*turn)[BEGAN] = (*turn)[DONE] + 1 };
+    }
+}
+
+/// It has done its work. It may have been preempted, and what came meanwhile was refused to it.
+#[inline(always)]
+pub fn ends(index: u32) {
+    if let Some(turn) = TURNS.get_ptr_mut(index) {
+        // SAFETY: as it began; the first program may be run in between, and counts up.
+        unsafe {
+            (*turn)[SPARED] += (*turn)[DONE] + 1 - (*turn)[BEGAN];
+            (*turn)[BEGAN] = 0;
+        }
+    }
+}
+
+/// Whether the stand-in of that index has to do what the first was refused.
 #[inline(always)]
 pub fn takes_over(index: u32) -> bool {
-    if !SHIFTS.get_ptr_mut(index).is_some_and(was_refused) {
-        return false;
-    }
-    if let Some(counts) = TAKEN_OVER.get_ptr_mut(0) {
-        // SAFETY: the pointer is to this processor's own element of the map; the stand-in is the
-        // one writer of its count, and not run twice at once.
-        unsafe { (*counts)[index as usize] += 1 };
-    }
-    true
+    SHIFTS.get_ptr_mut(index).is_some_and(was_refused)
 }
 
 /// Whether the first program was not run for the event that its stand-in is run for.

@@ -458,7 +458,7 @@ pub struct Descriptors {
 }
 
 /// A line of nginx's error log about an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct LogLine {
     pub text: String,
     pub level: Option<String>,

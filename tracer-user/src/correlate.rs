@@ -196,7 +196,7 @@ impl Correlator {
             let ended = &waiting.ended;
             denials::may_be_denied(ended.attempt.ending)
                 && pid.is_none_or(|pid| ended.thread.pid == pid)
-                && denial.is_about(&ended.attempt)
+                && denial.is_about(&ended.attempt, &ended.timeline)
                 && !ended.timeline.iter().any(denials::is_enforced)
         });
         match waiting {
@@ -258,7 +258,9 @@ impl Correlator {
             ended.timeline.extend(own);
         }
         if denials::may_be_denied(ended.attempt.ending) {
-            let denied = self.denials.take(at, ended.thread.pid, &ended.attempt);
+            let denied = self
+                .denials
+                .take(at, ended.thread.pid, &ended.attempt, &ended.timeline);
             ended.timeline.extend(denied);
         }
         let line = self.lines.take(ended.thread.tid, &ended.attempt);

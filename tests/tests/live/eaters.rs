@@ -215,6 +215,35 @@ fn a_cgroup_program_that_refuses_connect_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_cgroup_program_that_refuses_unix_sockets_is_named() -> Result<()> {
+    let Some(host) = Host::find() else {
+        return Ok(());
+    };
+    let Some(cgroup) = Cgroup::new("unix")? else {
+        skip("no cgroups of version 2");
+        return Ok(());
+    };
+    let Some(_eater) = or_skip(Eater::UnixRefused.on_cgroup(&cgroup, "lab_unix")) else {
+        return Ok(());
+    };
+    let here = Namespace::new()?;
+    let directory = scratch::directory("eaters-")?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let path = directory.path().join("app.sock");
+    let path = path.to_string_lossy();
+    let _backend = Backend::start(&here, &["unix", &path])?;
+    let config = Config::passing(&[("app", &format!("unix:{path}"))]);
+    let mut scene = confined(&host, here, &config, &cgroup)?;
+    let failure = scene.fails("app", &denied("policy-denied", "EPERM"))?;
+    says(&failure, &["cgroup_unix_connect program lab_unix (id "])?;
+    ensure!(
+        failure.verdict.policy.as_deref() == Some("cgroup-bpf"),
+        "{failure:#?}"
+    );
+    scene.end().map(drop)
+}
+
+#[test]
 fn a_cgroup_program_that_rewrites_the_destination_is_named() -> Result<()> {
     let Some(host) = Host::find() else {
         return Ok(());

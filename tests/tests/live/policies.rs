@@ -7,7 +7,7 @@ use whyrefused_tests::contract::Failure;
 use whyrefused_tests::host::{Host, skip};
 use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::{Config, Upstream};
-use whyrefused_tests::scene::{Scene, denied, no_socket};
+use whyrefused_tests::scene::{Scene, denied, failed_to_bind, no_socket};
 
 fn ensure_policy(failure: &Failure, policy: &str, confidence: &str) -> Result<()> {
     let verdict = &failure.verdict;
@@ -123,5 +123,29 @@ fn a_prohibit_route_that_a_filtered_worker_meets_is_routing() -> Result<()> {
     let mut scene = Scene::new(&host, here, &config)?;
     let failure = scene.fails("app", &denied("route-refused", "EACCES"))?;
     ensure!(failure.verdict.policy.is_none(), "{failure:#?}");
+    scene.end().map(drop)
+}
+
+#[test]
+fn what_a_seccomp_filter_logs_and_lets_through_is_no_denial() -> Result<()> {
+    const CALLS: [i64; 3] = [libc::SYS_socket, libc::SYS_bind, libc::SYS_connect];
+    let Some(host) = Host::find() else {
+        return Ok(());
+    };
+    let here = Namespace::new()?;
+    here.ip("route add prohibit 10.7.0.9/32")?;
+    let config = Config::of(vec![
+        Upstream::new("routed", "10.7.0.9:23040"),
+        Upstream::new("bound", "127.0.0.1:23041").in_location("proxy_bind 192.0.2.7;"),
+    ]);
+    let config = confined(config, Confinement::Logged { calls: &CALLS });
+    let mut scene = Scene::new(&host, here, &config)?;
+    let failures = [
+        scene.fails("routed", &denied("route-refused", "EACCES"))?,
+        scene.fails("bound", &failed_to_bind("EADDRNOTAVAIL"))?,
+    ];
+    for failure in failures {
+        ensure!(failure.verdict.policy.is_none(), "{failure:#?}");
+    }
     scene.end().map(drop)
 }

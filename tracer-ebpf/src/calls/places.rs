@@ -10,7 +10,10 @@ use aya_ebpf::{
 };
 use tracer_common::heard;
 
-use super::{begins, bind_returns, connect_returns, security_answers, socket_returns};
+use super::{
+    begins, bind_returns, connect_returns, function_left, function_told, security_answers,
+    socket_returns,
+};
 use crate::{kernel::argument, log_line, maps::hear, process, stand_in::call_programs};
 
 call_programs!(
@@ -60,7 +63,9 @@ call_programs!(
 /// match-proto: syscalls:sys_exit_connect(long ret)
 #[inline(always)]
 fn connect_left(context: &TracePointContext) {
-    connect_returns(argument(context, 0) as i64);
+    if !function_told() {
+        connect_returns(argument(context, 0) as i64);
+    }
 }
 
 /// match-proto: int __sys_connect(int fd, struct sockaddr *uservaddr, int addrlen)
@@ -68,6 +73,7 @@ fn connect_left(context: &TracePointContext) {
 pub fn fexit_sys_connect(context: FExitContext) -> i32 {
     hear(heard::CONNECT_RETURN);
     connect_returns(i64::from(context.arg::<i32>(3)));
+    function_left();
     0
 }
 
@@ -76,6 +82,7 @@ pub fn fexit_sys_connect(context: FExitContext) -> i32 {
 pub fn kretprobe_sys_connect(context: RetProbeContext) -> u32 {
     hear(heard::CONNECT_RETURN);
     connect_returns(i64::from(context.ret::<i32>()));
+    function_left();
     0
 }
 
@@ -155,14 +162,17 @@ call_programs!(
 /// match-proto: syscalls:sys_exit_socket(long ret)
 #[inline(always)]
 fn socket_left(context: &TracePointContext) {
-    socket_returns(argument(context, 0) as i64);
+    let result = argument(context, 0) as i64;
+    if result < 0 && !function_told() {
+        socket_returns(result);
+    }
 }
 
 /// match-proto: int __sys_socket(int family, int type, int protocol)
 #[fexit(function = "__sys_socket")]
 pub fn fexit_sys_socket(context: FExitContext) -> i32 {
     hear(heard::SOCKET_RETURN);
-    socket_returns(i64::from(context.arg::<i32>(3)));
+    socket_function_returns(i64::from(context.arg::<i32>(3)));
     0
 }
 
@@ -170,8 +180,16 @@ pub fn fexit_sys_socket(context: FExitContext) -> i32 {
 #[kretprobe(function = "__sys_socket")]
 pub fn kretprobe_sys_socket(context: RetProbeContext) -> u32 {
     hear(heard::SOCKET_RETURN);
-    socket_returns(i64::from(context.ret::<i32>()));
+    socket_function_returns(i64::from(context.ret::<i32>()));
     0
+}
+
+#[inline(always)]
+fn socket_function_returns(result: i64) {
+    socket_returns(result);
+    if result < 0 {
+        function_left();
+    }
 }
 
 call_programs!(

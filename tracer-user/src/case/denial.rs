@@ -2,14 +2,20 @@
 
 use std::net::SocketAddr;
 
-use crate::case::{Attempt, Denial, Ending, Endpoint, Family, Module};
+use crate::case::{Attempt, Denial, Ending, Endpoint, Fact, Family, Module, Observed};
 
 impl Denial {
-    /// Whether it is about the call that ended the attempt. A worker is denied other things, too,
-    /// and the log names no call: the record must fit the call, the family, and the port or path
-    /// as far as it has them.
-    pub fn is_about(&self, attempt: &Attempt) -> bool {
+    /// Whether it is about the call that ended the attempt, of which `timeline` is known. A worker
+    /// is denied other things, too, and most records name no call: the record must fit the call,
+    /// its error, the family, and the port or path as far as it has them.
+    pub fn is_about(&self, attempt: &Attempt, timeline: &[Observed]) -> bool {
+        let Some(errno) = errno(attempt.ending) else {
+            return false;
+        };
         match self.module {
+            Module::Seccomp => self.seccomp_is_about(attempt.ending, errno, timeline),
+            // What else the call fails with is not the answer of a security module.
+            _ if !matches!(errno, libc::EPERM | libc::EACCES) => false,
             Module::Selinux => self.selinux_is_about(attempt),
             Module::Apparmor => {
                 // Of a socket that was not made, nginx's line tells the family, and it comes later.
@@ -22,8 +28,24 @@ impl Denial {
                 Ending::BindFailed { .. } => self.has_port("src", attempt.bound),
                 _ => self.has_port("dest", dialled(attempt)),
             },
-            Module::Seccomp => true,
         }
+    }
+
+    /// A filter can answer with any error number, and what a call lacks is none of its making. Of
+    /// `connect()` the kernel tells whether it was entered; then no filter answered.
+    fn seccomp_is_about(&self, ending: Ending, errno: i32, timeline: &[Observed]) -> bool {
+        let intercepted = || {
+            let mut facts = timeline.iter().map(|seen| &seen.fact);
+            facts.any(|fact| matches!(fact, Fact::CallIntercepted))
+        };
+        let (call, fits) = match ending {
+            Ending::SocketFailed { .. } => (libc::SYS_socket, !is_exhaustion(errno)),
+            Ending::BindFailed { .. } => (libc::SYS_bind, !is_taken(errno)),
+            _ => (libc::SYS_connect, intercepted()),
+        };
+        // Another architecture's calls have other numbers.
+        let native = self.field("compat").is_none_or(|compat| compat == "0");
+        fits && native && self.request.as_deref() == Some(&*call.to_string())
     }
 
     /// `selinux_socket_connect_helper` asks for `connect` and then, with the port, `name_connect`;
@@ -95,6 +117,24 @@ impl Denial {
     }
 }
 
+/// What a call that can be denied failed with.
+fn errno(ending: Ending) -> Option<i32> {
+    match ending {
+        Ending::SocketFailed { errno }
+        | Ending::BindFailed { errno }
+        | Ending::ConnectFailed { errno, .. } => Some(errno),
+        _ => None,
+    }
+}
+
+fn is_exhaustion(errno: i32) -> bool {
+    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].contains(&errno)
+}
+
+fn is_taken(errno: i32) -> bool {
+    [libc::EADDRINUSE, libc::EADDRNOTAVAIL].contains(&errno)
+}
+
 /// What AppArmor calls the call.
 fn operation(ending: Ending) -> Option<&'static str> {
     match ending {
@@ -128,118 +168,4 @@ fn is_text(bytes: &[u8], text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::example::case;
-
-    fn attempt(address: &str, ending: Ending) -> Attempt {
-        case(address, ending).attempt
-    }
-
-    fn denied(address: &str) -> Attempt {
-        let ending = Ending::ConnectFailed {
-            errno: libc::EACCES,
-            reached_syn_sent: false,
-        };
-        attempt(address, ending)
-    }
-
-    fn denied_path(path: &str) -> Attempt {
-        Attempt {
-            family: Family::Unix,
-            dialled: Some(Endpoint::Unix(path.as_bytes().to_vec())),
-            ..denied("127.0.0.1:1")
-        }
-    }
-
-    fn selinux(request: &str, class: &str, rest: &str) -> Denial {
-        Denial {
-            module: Module::Selinux,
-            request: Some(request.to_owned()),
-            subject: None,
-            object: None,
-            class: Some(class.to_owned()),
-            permissive: false,
-            text: format!(
-                "avc:  denied  {{ {request} }} for  pid=9 comm=\"nginx\" {rest} tclass={class}"
-            ),
-        }
-    }
-
-    #[test]
-    fn a_denied_connection_is_the_one_to_that_port() {
-        let denial = selinux("name_connect", "tcp_socket", "dest=9101");
-        assert!(denial.is_about(&denied("127.0.0.1:9101")));
-        assert!(denial.is_about(&denied("[::1]:9101")));
-        assert!(!denial.is_about(&denied("127.0.0.1:9102")));
-        assert!(!denial.is_about(&denied_path("/run/app.sock")));
-        let failed = Ending::SocketFailed {
-            errno: libc::EACCES,
-        };
-        assert!(!denial.is_about(&attempt("127.0.0.1:9101", failed)));
-        assert!(selinux("create", "tcp_socket", "").is_about(&attempt("127.0.0.1:9101", failed)));
-    }
-
-    #[test]
-    fn a_denied_file_is_no_denied_connection() {
-        for (request, class) in [
-            ("search", "dir"),
-            ("getattr", "file"),
-            ("write", "sock_file"),
-        ] {
-            let denial = selinux(request, class, "name=\"etc\"");
-            assert!(!denial.is_about(&denied("127.0.0.1:9101")), "{class}");
-        }
-    }
-
-    #[test]
-    fn what_is_denied_on_the_way_to_a_socket_is_a_part_of_its_path() {
-        let attempt = denied_path("/run/my app/app.sock");
-        for (request, class, rest) in [
-            (
-                "connectto",
-                "unix_stream_socket",
-                "path=2F72756E2F6D79206170702F6170702E736F636B",
-            ),
-            ("write", "sock_file", "name=\"app.sock\""),
-            ("search", "dir", "name=\"run\""),
-            ("search", "dir", "name=6D7920617070"),
-            ("search", "dir", "name=\"/\""),
-        ] {
-            assert!(selinux(request, class, rest).is_about(&attempt), "{rest}");
-        }
-        for (request, class, rest) in [
-            (
-                "connectto",
-                "unix_stream_socket",
-                "path=\"/run/other.sock\"",
-            ),
-            ("write", "sock_file", "name=\"run\""),
-            ("search", "dir", "name=\"www\""),
-            ("read", "file", "name=\"app.sock\""),
-        ] {
-            assert!(!selinux(request, class, rest).is_about(&attempt), "{rest}");
-        }
-    }
-
-    #[test]
-    fn an_apparmor_record_is_about_the_same_operation_and_family() {
-        let denial = |operation: &str, family: &str| Denial {
-            module: Module::Apparmor,
-            request: Some(operation.to_owned()),
-            text: format!("apparmor=\"DENIED\" operation=\"{operation}\" family=\"{family}\""),
-            ..selinux("", "", "")
-        };
-        let attempted = denied("127.0.0.1:9101");
-        assert!(denial("connect", "inet").is_about(&attempted));
-        assert!(!denial("connect", "inet6").is_about(&attempted));
-        assert!(!denial("open", "inet").is_about(&attempted));
-        let failed = Ending::SocketFailed {
-            errno: libc::EACCES,
-        };
-        // Its family is not known yet.
-        let unmade = attempt("127.0.0.1:9101", failed);
-        assert!(denial("create", "inet6").is_about(&unmade));
-        assert!(!denial("connect", "inet").is_about(&unmade));
-    }
-}
+mod tests;

@@ -23,13 +23,20 @@ impl Denials {
         self.early.push_back((at, pid, denial));
     }
 
-    /// What was denied to the process right before `now` and can have ended the attempt.
-    pub fn take(&mut self, now: KernelTime, pid: u32, attempt: &Attempt) -> Vec<Observed> {
+    /// What was denied to the process right before `now` and can have ended the attempt, of which
+    /// `timeline` is known.
+    pub fn take(
+        &mut self,
+        now: KernelTime,
+        pid: u32,
+        attempt: &Attempt,
+        timeline: &[Observed],
+    ) -> Vec<Observed> {
         let mut taken: Vec<Observed> = Vec::new();
         self.early.retain(|(at, whose, denial)| {
             let mine = whose.is_none_or(|whose| whose == pid)
                 && at + EARLIER >= now
-                && denial.is_about(attempt)
+                && denial.is_about(attempt, timeline)
                 && !taken.iter().any(is_enforced);
             if mine {
                 let denial = denial.clone();
@@ -95,7 +102,7 @@ mod tests {
             denials.keep(at, Some(PID), denial(port, false));
         }
         let mut taken = |address: &str| -> Vec<KernelTime> {
-            let taken = denials.take(10, PID, &attempt(address));
+            let taken = denials.take(10, PID, &attempt(address), &[]);
             taken.iter().map(|observed| observed.at).collect()
         };
         assert_eq!(taken("127.0.0.1:9102"), [2]);
@@ -109,7 +116,7 @@ mod tests {
         let mut denials = Denials::default();
         denials.keep(1, Some(PID), denial(9101, true));
         denials.keep(2, Some(PID), denial(9101, false));
-        let taken = denials.take(10, PID, &attempt("127.0.0.1:9101"));
+        let taken = denials.take(10, PID, &attempt("127.0.0.1:9101"), &[]);
         assert_eq!(taken.len(), 2);
     }
 }

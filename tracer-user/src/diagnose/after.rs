@@ -1,16 +1,17 @@
 //! What the causes of failures on connections that stood have in common.
 
+mod reuse;
+
 use crate::case::{
-    Case, Connection, Death, EndedListener, Ending, Fact, KernelTime, Listener, Met, PeerEnd,
-    PeerEnded, Phase, Process,
+    Case, Death, EndedListener, Ending, Fact, KernelTime, Listener, Met, PeerEnd, PeerEnded, Phase,
+    Process,
 };
 use crate::diagnose::finding::Finding;
 use crate::diagnose::{addresses, wording};
 use crate::verdict::{Code, Confidence};
 
-/// What a fresh connection takes from its beginning to its request, at the most, beside the
-/// kernel's tick.
-const FIRST_REQUEST: u64 = 2_000_000;
+pub(super) use reuse::reused;
+
 /// A listener and the connections of its process end this close to each other.
 const TOGETHER: u64 = 1_000_000_000;
 /// Clocks of processors differ by less than this.
@@ -77,24 +78,6 @@ pub(super) fn peer_ended(case: &Case) -> Option<&PeerEnded> {
             .or(Some(first)),
         _ => Some(first),
     }
-}
-
-/// The connection had carried another request before this one: data had come, and then nothing
-/// was said for a while until nginx sent its request. A TLS handshake is data, too, and a request
-/// follows it at once.
-pub(super) fn reused(connection: &Connection) -> bool {
-    let (Some(sent), Some(received)) = (connection.last_sent, connection.last_received) else {
-        return false;
-    };
-    let round_trip = u64::from(connection.round_trip_us.unwrap_or(0)) * 1000;
-    let pause = connection
-        .tick
-        .saturating_add(round_trip)
-        .saturating_mul(2)
-        .saturating_add(FIRST_REQUEST);
-    connection.bytes_received.is_some_and(|bytes| bytes > 0)
-        && received.saturating_add(pause) < sent
-        && connection.established.saturating_add(pause) < sent
 }
 
 /// The listener that took the connection.
@@ -241,8 +224,8 @@ pub(super) fn with_traffic(case: &Case, finding: Finding) -> Finding {
         )),
         _ => finding,
     };
-    match (reused(connection), connection.last_sent, connection.last_received) {
-        (true, Some(sent), Some(received)) => finding.because(format!(
+    match (reused(case, connection), connection.last_sent, connection.last_received) {
+        (true, Some(sent), Some(received)) if received < sent => finding.because(format!(
             "nginx had kept the connection from an earlier request: nothing had passed for {} when it sent the last one",
             wording::duration(sent.saturating_sub(received))
         )),

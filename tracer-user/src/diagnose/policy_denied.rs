@@ -36,6 +36,17 @@ pub(super) fn policy_denied(case: &Case) -> Option<Finding> {
     }
 }
 
+/// The same for a Unix socket that nothing in the file system keeps from the worker; `None` where
+/// nothing that this host runs gives this error.
+pub(super) fn at_unix_socket(case: &Case, errno: i32) -> Option<Finding> {
+    let confidence = match suspects(case, errno).len() {
+        0 => return None,
+        1 => Confidence::Probable,
+        _ => Confidence::Possible,
+    };
+    Some(inferred(case, "connect()", errno, confidence))
+}
+
 fn socket_denied(case: &Case, errno: i32) -> Option<Finding> {
     let filtered = case.host.seccomp_filter == Some(true);
     let policies = case.host.policies.as_ref();

@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::unistd::Uid;
 
 use super::{Examination, Probe};
-use crate::host::packet_filter::text;
+use crate::host::{audit::AuditLog, packet_filter::text};
 use crate::{
     bounded,
     btf::Btf,
@@ -57,6 +57,10 @@ pub fn examine(btf_file: Option<&Path>) -> Examination {
             Vec::new()
         }
     };
+    if root {
+        let refused = AuditLog::open().err();
+        limits.extend(refused.map(|error| session::unaudited(&error.to_string())));
+    }
     limits.extend(wording_limit());
     Examination {
         kernel: session::kernel(),

@@ -85,7 +85,7 @@ pub fn parse(message: &[u8]) -> Option<Audited> {
 fn denial(kind: u16, text: &str) -> Option<Audited> {
     let field = |name| field(text, name);
     let (module, request, subject) = match kind {
-        kind::SECCOMP => (Module::Seccomp, field("syscall"), field("subj")),
+        kind::SECCOMP if !lets_through(text) => (Module::Seccomp, field("syscall"), field("subj")),
         kind::LANDLOCK_ACCESS => (Module::Landlock, field("blockers"), field("domain")),
         kind::AVC | kind::APPARMOR_DENIED if text.contains("apparmor=\"DENIED\"") => {
             (Module::Apparmor, field("operation"), field("profile"))
@@ -107,6 +107,15 @@ fn denial(kind: u16, text: &str) -> Option<Audited> {
             text: text.to_owned(),
         },
     })
+}
+
+/// `seccomp_log` audits what a filter did; of these two the call went on.
+fn lets_through(text: &str) -> bool {
+    const LET_THROUGH: [u32; 2] = [libc::SECCOMP_RET_LOG, libc::SECCOMP_RET_ALLOW];
+    let code = field(text, "code");
+    let code = code.as_deref().and_then(|code| code.strip_prefix("0x"));
+    code.and_then(|code| u32::from_str_radix(code, 16).ok())
+        .is_some_and(|code| LET_THROUGH.contains(&code))
 }
 
 /// `NAME=VALUE`, the value in quotes or without.
@@ -186,6 +195,21 @@ mod tests {
         .expect("a denial");
         assert_eq!(audited.pid, None);
         assert_eq!(audited.denial.request.as_deref(), Some("net.connect_tcp"));
+    }
+
+    #[test]
+    fn what_a_seccomp_filter_logs_and_lets_through_is_no_denial() {
+        let text = |code: &str| {
+            format!(
+                "audit(1764000000.123:45): auid=0 uid=33 gid=33 ses=1 pid=977 comm=\"nginx\" exe=\"/usr/sbin/nginx\" \
+                 sig=0 arch=c000003e syscall=42 compat=0 ip=0x7f2a code={code}"
+            )
+        };
+        let audited = record(1326, &text("0x50000")).expect("a denial");
+        assert_eq!(audited.pid, Some(977));
+        assert_eq!(audited.denial.request.as_deref(), Some("42"));
+        assert_eq!(record(1326, &text("0x7ffc0000")), None);
+        assert_eq!(record(1326, &text("0x7fff0000")), None);
     }
 
     #[test]

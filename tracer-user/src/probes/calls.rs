@@ -66,8 +66,6 @@ impl Probes {
             if !behind.0.iter().any(|hook| is_behind_a_filtered_call(*hook)) {
                 continue;
             }
-            // At once, both would tell of one call.
-            self.attached.remove(observation.name);
             let itself = observation.candidates.iter().find_map(the_call_itself);
             let attached = match itself {
                 Some((_, hook)) => {
@@ -84,12 +82,15 @@ impl Probes {
             });
             report.via = match attached {
                 Ok(attached) => {
+                    // Only now are the others detached: a call whose beginning nobody meets would
+                    // look refused. Of one that both meet one tells (`function_told`).
                     self.attached.insert(observation.name, vec![attached]);
                     // A kernel with stand-ins watches the calls themselves from the start.
                     itself.map(|(candidate, _)| candidate.to_string())
                 }
                 Err(reason) => {
                     log::warn!("{} is not observed any more: {reason}", observation.name);
+                    self.attached.remove(observation.name);
                     None
                 }
             };

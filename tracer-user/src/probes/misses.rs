@@ -14,8 +14,8 @@ pub struct Missed {
 
 impl Probes {
     /// How often, since all was attached, the kernel ran no program because one was running on that
-    /// processor already (`bpf_prog_inc_misses_counter`), and no stand-in took the event over, by observation. 0 on
-    /// kernels that do not count it.
+    /// processor already (`bpf_prog_inc_misses_counter`), and refused the event to the stand-in as well, by
+    /// observation. 0 on kernels that do not count it.
     pub fn missed(&self) -> Vec<Missed> {
         OBSERVATIONS
             .iter()
@@ -42,27 +42,24 @@ impl Probes {
             .flat_map(|candidate| candidate.0)
             .map(|hook| {
                 let program = hook.program();
-                match self.refused_runs(&program) {
+                match self.refused_runs(&program).unwrap_or(0) {
                     // The map is not looked at in vain (`LOSSES` of the programs says why).
                     0 => 0,
-                    // Read later: what was taken over was refused before.
-                    refused => refused.saturating_sub(self.taken_over(&program)),
+                    refused => self
+                        .refused_to_both(&program)
+                        .map_or(refused, |both| both.min(refused)),
                 }
             })
             .sum()
     }
 
-    /// `recursion_misses` of a program that is loaded (`bpf_prog_show_fdinfo`).
-    fn refused_runs(&self, program: &str) -> u64 {
-        self.ebpf
-            .program(program)
-            .and_then(|program| program.fd().ok())
-            .and_then(|fd| {
-                let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-                std::fs::read_to_string(path).ok()
-            })
-            .and_then(|text| recursion_misses(&text))
-            .unwrap_or(0)
+    /// `recursion_misses` of a program (`bpf_prog_show_fdinfo`), 0 on kernels that do not count them;
+    /// `None` where it is not loaded.
+    pub(super) fn refused_runs(&self, program: &str) -> Option<u64> {
+        let fd = self.ebpf.program(program)?.fd().ok()?;
+        let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+        let text = std::fs::read_to_string(path).ok();
+        Some(text.and_then(|text| recursion_misses(&text)).unwrap_or(0))
     }
 }
 

@@ -8,7 +8,7 @@
 use std::os::fd::AsFd;
 
 use aya::{maps::PerCpuArray, programs::Program};
-use tracer_common::stand_in::{COUNT, PROGRAMS};
+use tracer_common::stand_in::{PROGRAMS, turn};
 
 use super::{
     Candidate, Probes,
@@ -27,7 +27,10 @@ impl Probes {
             };
             match self.attach_stand_in(first, stand_in) {
                 Ok(attached) => self.attached.entry(observation).or_default().push(attached),
-                Err(reason) => log::warn!("{stand_in}: {reason}"),
+                Err(reason) => {
+                    log::warn!("{stand_in}: {reason}");
+                    self.unload(stand_in);
+                }
             }
         }
     }
@@ -62,16 +65,31 @@ impl Probes {
         }
     }
 
-    /// How many events the stand-in of that program took over.
-    pub(super) fn taken_over(&self, first: &str) -> u64 {
-        let Some(index) = PROGRAMS.iter().position(|(name, _)| *name == first) else {
-            return 0;
+    /// What is loaded is attached.
+    fn unload(&mut self, stand_in: &str) {
+        // Fails where it is not loaded.
+        let _ = match self.ebpf.program_mut(stand_in) {
+            Some(Program::RawTracePoint(program)) => program.unload(),
+            Some(Program::TracePoint(program)) => program.unload(),
+            _ => Ok(()),
         };
-        let map = self.ebpf.map("TAKEN_OVER");
-        let counts: Option<PerCpuArray<_, [u64; COUNT as usize]>> =
+    }
+
+    /// How many events the kernel refused both to that program and to its stand-in; `None` where no
+    /// stand-in is attached.
+    pub(super) fn refused_to_both(&self, first: &str) -> Option<u64> {
+        let index = PROGRAMS.iter().position(|(name, _)| *name == first)?;
+        let refused = self.refused_runs(PROGRAMS[index].1)?;
+        if refused == 0 {
+            return Some(0);
+        }
+        let map = self.ebpf.map("TURNS");
+        let turns: Option<PerCpuArray<_, [u64; turn::COUNT]>> =
             map.and_then(|map| map.try_into().ok());
-        counts
-            .and_then(|counts| counts.get(&0, 0).ok())
-            .map_or(0, |counts| counts.iter().map(|counts| counts[index]).sum())
+        // Read later: what was spared was refused before.
+        let spared: u64 = turns
+            .and_then(|turns| turns.get(&u32::try_from(index).ok()?, 0).ok())
+            .map_or(0, |turns| turns.iter().map(turn::spared).sum());
+        Some(refused.saturating_sub(spared))
     }
 }

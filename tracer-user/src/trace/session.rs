@@ -83,6 +83,11 @@ pub fn limits(probes: &Probes) -> Vec<String> {
         .collect()
 }
 
+/// What a log of denials that cannot be read costs.
+pub fn unaudited(reason: &str) -> String {
+    format!("{AUDIT_LOG}: which security module denied a call is inferred: {reason}")
+}
+
 /// Neither by a program nor by `sock_diag`.
 fn lists_no_bound_sockets(probes: &Probes) -> bool {
     probes.open_files().is_none() && !sockets::bound_are_listed()
@@ -104,9 +109,7 @@ pub fn event(
     doubt: Option<String>,
     host: &str,
 ) -> Session {
-    let unaudited = audit.refused.iter().map(|reason| {
-        format!("{AUDIT_LOG}: which security module denied a call is inferred: {reason}")
-    });
+    let unaudited = audit.refused.iter().map(|reason| unaudited(reason));
     let refused = icmp.refused.iter().map(|(netns, reason)| {
         format!("ICMP errors that arrive in network namespace {netns} are not seen: {reason}")
     });

@@ -7,9 +7,9 @@ use std::time::Duration;
 /// that run there unless others are asked for. They are started in this order, the longest first.
 const SERIES: [(&str, &[&[&str]]); 5] = [
     ("5.10", &[MEANS, VERDICTS, OLDEST]),
-    ("6.1", &[MEANS, VERDICTS]),
+    ("6.1", &[MEANS, VERDICTS, CONFINED]),
     ("7", &[MEANS]),
-    ("6.12", &[MEANS]),
+    ("6.12", &[MEANS, CONFINED, LABELLED]),
     ("6", &[MEANS]),
 ];
 
@@ -95,6 +95,11 @@ const OLDEST: &[&str] = &[
     "unix_sockets::",
 ];
 
+/// What takes a guest that enforces a policy (`flavour.rs`): on the kernels of the last two releases.
+const CONFINED: &[&str] = &["mandatory::apparmor::"];
+/// The same with SELinux, whose policy takes longest to load.
+const LABELLED: &[&str] = &["mandatory::selinux::"];
+
 /// How long a guest may take for a selection, and for everything.
 const SELECTION: Duration = Duration::from_secs(1800);
 const EVERYTHING: Duration = Duration::from_secs(3600);
@@ -170,6 +175,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::vm::flavour::Flavour;
     use crate::workspace;
 
     /// The names of the tests in `folder` and below it, whose modules are `module`.
@@ -194,8 +200,17 @@ mod tests {
     #[test]
     fn every_part_of_the_selection_is_in_the_name_of_a_live_test() {
         let names = names_below(&workspace::root().join("tests/tests/live"), "");
-        for part in [CORE, MEANS, VERDICTS, OLDEST].iter().copied().flatten() {
+        let parts = [CORE, MEANS, VERDICTS, OLDEST, CONFINED, LABELLED];
+        for part in parts.iter().copied().flatten() {
             assert!(names.iter().any(|name| name.contains(part)), "{part}");
+        }
+    }
+
+    #[test]
+    fn the_selection_boots_every_flavour() {
+        for flavour in Flavour::ALL {
+            let boots = |wanted: &Wanted| flavour.arguments(&wanted.tests).is_some();
+            assert!(selection().iter().any(boots), "{flavour:?}");
         }
     }
 

@@ -11,12 +11,14 @@ pub(super) fn audited(case: &Case, errno: i32) -> Option<Finding> {
         .iter()
         .rev()
         .find_map(|observed| match &observed.fact {
-            Fact::Audited { denial } if !denial.permissive && denial.is_about(&case.attempt) => {
+            Fact::Audited { denial }
+                if !denial.permissive && denial.is_about(&case.attempt, &case.timeline) =>
+            {
                 Some(denial)
             }
             _ => None,
         })?;
-    // A filter may log what it lets through, and a record of Landlock names no process.
+    // A filter may leave the answer to another process, and a record of Landlock names none.
     let confidence = match denial.module {
         Module::Selinux | Module::Apparmor => Confidence::Certain,
         Module::Landlock | Module::Seccomp => Confidence::Probable,

@@ -1,6 +1,6 @@
 //! Who can have denied a call that nobody owned up to.
 
-use crate::case::{AttachedProgram, Case, Ending, Policies, ProgramPlace};
+use crate::case::{AttachedProgram, Case, Ending, Family, Policies, ProgramPlace};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::policy_denied::answered::{Answer, answer};
 use crate::diagnose::policy_denied::{port, unit};
@@ -50,8 +50,7 @@ fn able(case: &Case, errno: i32) -> Vec<Suspect<'_>> {
     found.extend(
         modules
             .filter(|module| gives(module, errno))
-            // Landlock has no hook at `socket()`.
-            .filter(|module| *module != "landlock" || !makes(case.attempt.ending))
+            .filter(|module| *module != "landlock" || landlock_judges(case))
             .filter_map(|module| module_suspect(module, policies)),
     );
     found
@@ -140,8 +139,11 @@ fn entered(ending: Ending) -> bool {
     matches!(ending, Ending::ConnectFailed { .. })
 }
 
-fn makes(ending: Ending) -> bool {
-    matches!(ending, Ending::SocketFailed { .. })
+/// Landlock has no hook at `socket()`, and judges paths of sockets in the newest kernels alone
+/// (`LANDLOCK_ACCESS_FS_RESOLVE_UNIX`).
+fn landlock_judges(case: &Case) -> bool {
+    let makes = matches!(case.attempt.ending, Ending::SocketFailed { .. });
+    !makes && case.attempt.family != Family::Unix
 }
 
 /// `selinux_socket_connect_helper`, `aa_inet_msg_perm` and `hook_socket_connect` of Landlock

@@ -2,6 +2,7 @@
 
 use crate::case::{Access, FileKind, RefusedBy, Step};
 use crate::diagnose::finding::Finding;
+use crate::diagnose::policy_denied;
 use crate::diagnose::unix_socket::subject::{Subject, kind, listing};
 use crate::diagnose::unix_socket::{refused, remedy};
 use crate::verdict::{Code, Confidence};
@@ -177,12 +178,17 @@ fn unknown(subject: &Subject<'_>, confidence: Confidence) -> Finding {
 }
 
 fn policy(subject: &Subject<'_>) -> Finding {
+    let finding = policy_denied::at_unix_socket(subject.case, subject.errno);
+    subject.tell(finding.unwrap_or_else(|| unknown_policy(subject)))
+}
+
+fn unknown_policy(subject: &Subject<'_>) -> Finding {
     let name = crate::diagnose::wording::errno_name(subject.errno);
     let confidence = match subject.errno {
         libc::EACCES => Confidence::Probable,
         _ => Confidence::Possible,
     };
-    let finding = Finding::new(
+    Finding::new(
         Code::PolicyDenied,
         confidence,
         format!(
@@ -194,6 +200,47 @@ fn policy(subject: &Subject<'_>) -> Finding {
         libc::EACCES => "which policy it was: SELinux, AppArmor, another LSM, or a cgroup program",
         _ => "which policy it was: seccomp, a cgroup program, Landlock or another LSM",
     })
-    .fix("journalctl -k | grep -i -e denied -e audit");
-    subject.tell(finding)
+    .fix("journalctl -k | grep -i -e denied -e audit")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::case::*;
+    use crate::diagnose::diagnose;
+    use crate::diagnose::example::*;
+    use crate::verdict::{Code, Confidence};
+
+    #[test]
+    fn a_program_on_the_cgroup_is_named_where_it_is_for_unix_sockets() {
+        let ending = Ending::ConnectFailed {
+            errno: libc::EPERM,
+            reached_syn_sent: false,
+        };
+        let mut case = case("127.0.0.1:1", ending);
+        case.attempt.family = Family::Unix;
+        case.attempt.dialled = Some(Endpoint::Unix(b"/run/app.sock".to_vec()));
+        case.attempt.remote = None;
+        for (attach_type, policy, confidence) in [
+            ("cgroup_inet4_connect", None, Confidence::Possible),
+            (
+                "cgroup_unix_connect",
+                Some("cgroup-bpf"),
+                Confidence::Probable,
+            ),
+        ] {
+            case.host.programs = vec![AttachedProgram {
+                id: 77,
+                name: "deny_connect".to_owned(),
+                place: ProgramPlace::Cgroup {
+                    cgroup: "/web.slice".to_owned(),
+                    attach_type: attach_type.to_owned(),
+                },
+            }];
+            let verdict = diagnose(&case).verdict;
+            assert_eq!(
+                (verdict.code, verdict.policy.as_deref(), verdict.confidence),
+                (Code::PolicyDenied, policy, confidence)
+            );
+        }
+    }
 }
