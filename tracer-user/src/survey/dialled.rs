@@ -13,10 +13,7 @@ pub fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bo
     if worker.master_pid == Some(worker.pid) {
         return false;
     }
-    let logged = ended
-        .log
-        .as_ref()
-        .is_some_and(|line| line.upstream.is_some());
+    let logged = ended.log.as_ref().is_some_and(error_log::is_about_upstream);
     match &ended.attempt.dialled {
         Some(dialled @ Endpoint::Unix(_)) => {
             let known = configured.attribute(dialled);
@@ -27,8 +24,11 @@ pub fn is_upstream(ended: &Ended, worker: &Worker, configured: &Upstreams) -> bo
         None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
         // Other sockets than those to upstreams fail as well; the line tells.
         None => {
-            let undialled = matches!(ended.attempt.ending, Ending::Undialled { .. });
-            undialled || logged || ended.log.is_none()
+            let told = matches!(
+                ended.attempt.ending,
+                Ending::Undialled { .. } | Ending::AfterConnect { .. }
+            );
+            told || logged || ended.log.is_none()
         }
     }
 }
