@@ -245,12 +245,9 @@ fn ended_so(ended: &Ended, closed: &UpstreamClosed) -> bool {
     }
 }
 
-/// Where the line was cut off it does not tell.
 fn over_tls(line: &LogLine) -> bool {
-    let upstream = line.upstream.as_deref();
-    upstream.map_or(line.cut, |upstream| {
-        upstream.starts_with("https://") || upstream.starts_with("grpcs://")
-    })
+    let upstream = line.upstream.as_deref().unwrap_or_default();
+    upstream.starts_with("https://") || upstream.starts_with("grpcs://")
 }
 
 fn join(ended: &mut Ended, closed: UpstreamClosed) {
