@@ -208,7 +208,7 @@ mod tests {
                 comm: [0; 16],
             },
             length: 5,
-            reserved: 0,
+            descriptor: 3,
         };
         let mut bytes: Vec<u8> = head.as_bytes().into();
         assert!(Record::decode(&bytes).is_err());

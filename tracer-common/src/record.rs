@@ -490,7 +490,8 @@ wire! {
         pub task: Task,
         /// Bytes of the line that the record holds.
         pub length: u32,
-        pub reserved: u32,
+        /// The descriptor that it was written to.
+        pub descriptor: u32,
     }
 }
 

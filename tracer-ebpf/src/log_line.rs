@@ -27,8 +27,8 @@ const LINES: u32 = 8;
 const MOST_LINES: u32 = 1024;
 /// Bytes of `YYYY/MM/DD HH:MM:SS [`, with which every line begins.
 const STAMP: usize = 21;
-/// Bytes in which the message of a line begins, whatever its numbers are; a power of two. No line
-/// about a request is shorter.
+/// Bytes in which the message of a line begins, whatever its numbers are; a power of two. Lines
+/// about requests are longer, those about resolvers may be shorter.
 const START: usize = 128;
 /// Lines that nothing else announces and that one processor tells in one window.
 const LINES_OF_A_WINDOW: u64 = 512;
@@ -40,9 +40,9 @@ const AFTER_LINE: u64 = 200_000_000;
 /// Closes that are told at most for lines that went before.
 const CLOSES_OF_LINES: u64 = 16;
 
-/// A thread writes `count` bytes.
+/// A thread writes `count` bytes to a descriptor.
 #[inline(always)]
-pub fn written(buffer: u64, count: u64) {
+pub fn written(descriptor: u32, buffer: u64, count: u64) {
     let (tgid, tid) = current();
     if TASKS.get_ptr(tgid).is_none() || count <= STAMP as u64 {
         return;
@@ -50,11 +50,22 @@ pub fn written(buffer: u64, count: u64) {
     let Some(level) = level_of_a_log_line(buffer) else {
         return;
     };
+    if !of_a_failure(level) {
+        return;
+    }
     if !awaited(tid) && !tells_by_itself(level, buffer, count) {
         return;
     }
-    copy(buffer, count);
+    copy(descriptor, buffer, count);
     close_follows(tid);
+}
+
+/// `emerg`, `error`, `crit` and `alert`, and `info`, at which nginx says that a client left. What
+/// nginx says at other levels between a failure and its line (`debug` does so a hundred times)
+/// must not be taken in its place.
+#[inline(always)]
+fn of_a_failure(level: u8) -> bool {
+    matches!(level, b'e' | b'c' | b'a' | b'i')
 }
 
 /// A failure of the thread was told, or one may come: then its lines are wanted.
@@ -83,7 +94,7 @@ fn awaited(tid: u32) -> bool {
 /// of an upstream.
 #[inline(always)]
 fn tells_by_itself(level: u8, buffer: u64, count: u64) -> bool {
-    if !matches!(level, b'e' | b'c' | b'a') || count < START as u64 || !speaks_of_more(buffer) {
+    if !matches!(level, b'e' | b'c' | b'a') || !speaks_of_more(buffer, count) {
         return false;
     }
     let Some(budget) = UNANNOUNCED.get_ptr_mut(0) else {
@@ -109,11 +120,20 @@ fn tells_by_itself(level: u8, buffer: u64, count: u64) -> bool {
 /// connection that nginx kept and that broke meanwhile fails as if it was being dialled, with
 /// ECONNRESET or EPIPE (`ngx_http_upstream_test_connect`).
 #[inline(always)]
-fn speaks_of_more(buffer: u64) -> bool {
-    // SAFETY: the helper checks the address and fails where it cannot be read.
-    let Ok(start) = (unsafe { bpf_probe_read_user(buffer as *const [u8; START]) }) else {
+fn speaks_of_more(buffer: u64, count: u64) -> bool {
+    let mut start = [0; START];
+    let length = if count < START as u64 {
+        count as usize
+    } else {
+        START
+    };
+    let Some(read) = start.get_mut(..length) else {
         return false;
     };
+    // SAFETY: the helper checks the address and fails where it cannot be read.
+    if unsafe { bpf_probe_read_user_buf(buffer as *const u8, read) }.is_err() {
+        return false;
+    }
     let byte = |at: usize| start[at & (START - 1)];
     let mut at = STAMP + 5;
     while at < 60 && byte(at) != b'*' {
@@ -243,17 +263,17 @@ fn level_of_a_log_line(buffer: u64) -> Option<u8> {
 }
 
 #[inline(always)]
-fn copy(buffer: u64, count: u64) {
+fn copy(descriptor: u32, buffer: u64, count: u64) {
     if count <= SHORT_LINE as u64 {
-        copy_into::<SHORT_LINE>(buffer, count as usize);
+        copy_into::<SHORT_LINE>(descriptor, buffer, count as usize);
     } else {
-        copy_into::<LOG_LINE>(buffer, count as usize);
+        copy_into::<LOG_LINE>(descriptor, buffer, count as usize);
     }
 }
 
 /// The ring buffer takes entries of constant lengths alone.
 #[inline(always)]
-fn copy_into<const ROOM: usize>(buffer: u64, count: usize) {
+fn copy_into<const ROOM: usize>(descriptor: u32, buffer: u64, count: usize) {
     let Some(mut entry) = EVENTS.reserve::<LogLine<ROOM>>(0) else {
         lost(u32::from(kind::LOG_LINE));
         return;
@@ -267,7 +287,7 @@ fn copy_into<const ROOM: usize>(buffer: u64, count: usize) {
             header: header(kind::LOG_LINE),
             task: current_task(),
             length: length as u32,
-            reserved: 0,
+            descriptor,
         };
         let text = core::slice::from_raw_parts_mut((&raw mut (*line).text).cast::<u8>(), length);
         let _ = bpf_probe_read_user_buf(buffer as *const u8, text);

@@ -473,6 +473,9 @@ pub struct LogLine {
     pub upstream: Option<String>,
     pub host: Option<String>,
     pub referrer: Option<String>,
+    /// nginx cut it off: fields that are missing may have been there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// What could be observed while the attempt was made.

@@ -5,9 +5,11 @@
 //! ready. Time is an argument; nothing here asks the host.
 
 mod connections;
+mod copies;
 mod denials;
 mod ended;
 mod floating;
+mod joining;
 mod lines;
 mod neighbours;
 mod peers;
@@ -22,6 +24,7 @@ use crate::{
     evidence::{Evidence, SocketKey, Thread, What},
 };
 use connections::{Malformed, Resolvers, ToItself};
+use copies::Copies;
 use denials::Denials;
 pub use ended::Ended;
 use floating::{Floating, Owner};
@@ -66,6 +69,7 @@ pub struct Correlator {
     neighbours: NeighbourPackets,
     retransmissions: HashMap<SocketKey, Vec<Observed>>,
     lines: Lines,
+    copies: Copies,
     denials: Denials,
     peers: Peers,
     rules: Rules,
@@ -83,6 +87,8 @@ struct Waiting {
     ended: Ended,
     socket: Option<SocketKey>,
     sequence: Option<u32>,
+    /// The worker closed the socket: what it had to say of it, it has said.
+    closed: bool,
     ready_at: KernelTime,
 }
 
@@ -115,7 +121,11 @@ impl Correlator {
                 }
                 self.peers.add(at, nginx, target, ended);
             }
-            What::LogLine { thread, text } => self.log_line(at, &thread, &text),
+            What::LogLine {
+                thread,
+                descriptor,
+                text,
+            } => self.log_line(at, &thread, descriptor, &text),
             What::ConnectFailed { .. }
             | What::AttemptEnded { .. }
             | What::Connected { .. }
@@ -215,28 +225,8 @@ impl Correlator {
             .rev()
             .find(|waiting| waiting.socket == Some(socket));
         if let Some(waiting) = waiting {
+            waiting.closed = true;
             waiting.ready_at = waiting.ready_at.min(at + SETTLING);
-        }
-    }
-
-    fn log_line(&mut self, at: KernelTime, thread: &Thread, text: &str) {
-        let tid = thread.tid;
-        let Some(line) = lines::Line::parse(at, thread, text) else {
-            return;
-        };
-        let Some(line) = self.announced(at, thread, line) else {
-            return;
-        };
-        if self.lines.was_owed(tid, &line) {
-            return;
-        }
-        let waiting = self.waiting.iter_mut().find(|waiting| {
-            let ended = &waiting.ended;
-            ended.thread.tid == tid && ended.log.is_none() && line.fits(&ended.attempt)
-        });
-        match waiting {
-            Some(waiting) => waiting.take_line(line.parsed, at),
-            None => self.lines.keep(line),
         }
     }
 
@@ -273,6 +263,7 @@ impl Correlator {
             ready_at: at + patience,
             socket,
             sequence,
+            closed: false,
             ended,
         };
         if let Some(line) = line {
@@ -295,7 +286,7 @@ impl Correlator {
         }
         ended.timeline.sort_by_key(|seen| seen.at);
         reasons::recognise(&mut ended.timeline);
-        if ended.log.is_none() {
+        if ended.log.is_none() && !waiting.closed {
             self.lines.owe(ended.thread.tid, &ended.attempt);
         }
         ended

@@ -12,7 +12,9 @@ mod after;
 mod backend_silent;
 mod bind_failed;
 mod bound_not_listening;
+mod certificate;
 mod closed_by_backend;
+mod ended_in_protocol;
 mod evidence;
 mod fd_limit;
 mod filtered;
@@ -98,12 +100,14 @@ const CAUSES: &[Cause] = &[
 ];
 
 /// The same for a connection that stood.
-const CAUSES_AFTER_CONNECT: [Cause; 10] = [
+const CAUSES_AFTER_CONNECT: [Cause; 12] = [
     socket_aborted::socket_aborted,
     filtered::after_connect,
     accept_queue_full::after_connect,
     reset_unaccepted::reset_unaccepted,
     nginx_limit::nginx_limit,
+    certificate::certificate,
+    ended_in_protocol::ended_in_protocol,
     protocol_mismatch::protocol_mismatch,
     keepalive_race::keepalive_race,
     reset_by_backend::after_connect,

@@ -195,6 +195,8 @@ pub enum What {
     },
     LogLine {
         thread: Thread,
+        /// That it was written to: nginx writes to each of its logs.
+        descriptor: u32,
         text: String,
     },
 }

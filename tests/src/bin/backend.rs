@@ -76,6 +76,14 @@ enum Misdeed {
     Close,
     /// The same, in the middle of an answer.
     CloseMidway,
+    /// Reads it and sends a part of an answer, with the end of the connection in one segment.
+    CloseShort,
+    /// The same with a reset behind it.
+    ResetShort,
+    /// Reads it and ends it in FastCGI, without a response.
+    FastcgiEnd,
+    /// Reads it and refuses it in HTTP/2.
+    Http2Refusal,
     /// Reads it and says nothing.
     Hold,
     /// Does not even read it.
@@ -200,6 +208,9 @@ fn accept(listener: &TcpListener, ending: Option<Misdeed>) {
     }
 }
 
+/// The beginning of an answer.
+const PART: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart of it";
+
 fn misbehave(mut stream: TcpStream, misdeed: Misdeed) -> Result<()> {
     stream.set_nonblocking(false)?;
     // Returns once there is something, and leaves it there.
@@ -216,8 +227,21 @@ fn misbehave(mut stream: TcpStream, misdeed: Misdeed) -> Result<()> {
         Misdeed::Die => return Ok(raise(Signal::SIGKILL)?),
         Misdeed::Garbage => stream.write_all(b"\x15\x03\x01\x00\x02\x02\x28")?,
         Misdeed::CloseDelimited => stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nall of it")?,
+        Misdeed::CloseShort | Misdeed::ResetShort => send_with_more(&stream, PART)?,
+        Misdeed::FastcgiEnd => {
+            // An empty STDOUT record, which is its end, and END_REQUEST.
+            stream.write_all(b"\x01\x06\x00\x01\x00\x00\x00\x00")?;
+            stream.write_all(b"\x01\x03\x00\x01\x00\x08\x00\x00\0\0\0\0\0\0\0\0")?;
+            hold();
+        }
+        Misdeed::Http2Refusal => {
+            // SETTINGS, and RST_STREAM of the first stream with REFUSED_STREAM.
+            stream.write_all(b"\0\0\0\x04\0\0\0\0\0")?;
+            stream.write_all(b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07")?;
+            hold();
+        }
         Misdeed::ResetMidway | Misdeed::CloseMidway => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart of it")?;
+            stream.write_all(PART)?;
             // nginx is to read the header before it meets the end.
             thread::sleep(Duration::from_millis(100));
         }
@@ -229,6 +253,11 @@ fn misbehave(mut stream: TcpStream, misdeed: Misdeed) -> Result<()> {
     }
     match misdeed {
         Misdeed::ResetMidway => discard(&stream),
+        Misdeed::ResetShort => {
+            // What waits for more would be discarded with the connection.
+            stream.set_nodelay(true)?;
+            discard(&stream)
+        }
         _ => Ok(()),
     }
 }
@@ -237,6 +266,21 @@ fn hold() -> ! {
     loop {
         thread::park();
     }
+}
+
+/// Sends bytes that wait for what comes next, be it the end.
+fn send_with_more(stream: &TcpStream, bytes: &[u8]) -> Result<()> {
+    // SAFETY: the buffer is valid for its length, and the descriptor is open.
+    let sent = unsafe {
+        libc::send(
+            stream.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_MORE,
+        )
+    };
+    nix::errno::Errno::result(sent)?;
+    Ok(())
 }
 
 /// The close that follows is a reset.

@@ -288,3 +288,62 @@ fn failures_after_connect_are_folded_and_none_is_lost() -> Result<()> {
     ensure!(end.verdicts.get("reset-by-backend") == Some(&50), "{end:?}");
     Ok(())
 }
+
+#[test]
+fn without_buffers_a_response_that_breaks_off_is_a_failure_as_well() -> Result<()> {
+    for (address, ending, expected) in [
+        (
+            "127.0.0.1:23170",
+            "close-short",
+            met("closed-by-backend", None),
+        ),
+        (
+            "127.0.0.1:23171",
+            "reset-short",
+            met("reset-by-backend", RESET),
+        ),
+        (
+            "127.0.0.1:23172",
+            "close-midway",
+            met("closed-by-backend", None),
+        ),
+        (
+            "127.0.0.1:23173",
+            "reset-midway",
+            met("reset-by-backend", RESET),
+        ),
+    ] {
+        let unbuffered = |upstream: Upstream| upstream.in_location("proxy_buffering off;");
+        let Some((mut scene, _backend)) = broken(address, ending, unbuffered)? else {
+            return Ok(());
+        };
+        let _ = scene.get("app");
+        let failure = scene.explained("app", &expected).context(ending)?;
+        ensure!(failure.verdict.confidence == "certain", "{failure:#?}");
+        scene.end()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_response_that_is_ended_within_its_protocol_is_ended_by_the_backend() -> Result<()> {
+    for (address, ending, pass, words) in [
+        ("127.0.0.1:23180", "fastcgi-end", "fastcgi_pass ", "FastCGI"),
+        (
+            "127.0.0.1:23181",
+            "http2-refusal",
+            "grpc_pass grpc://",
+            "REFUSED_STREAM",
+        ),
+    ] {
+        let upstream = |upstream: Upstream| upstream.by(pass);
+        let Some((mut scene, _backend)) = broken(address, ending, upstream)? else {
+            return Ok(());
+        };
+        let failure = scene.fails("app", &met("closed-by-backend", None))?;
+        says(&failure, words)?;
+        ensure!(failure.verdict.confidence == "probable", "{failure:#?}");
+        scene.end()?;
+    }
+    Ok(())
+}

@@ -44,13 +44,26 @@ fn resolving(pass: &'static str) -> Config {
     Config::of(vec![Upstream::new("x", "127.0.0.1:23310").by(pass)])
 }
 
+/// An upstream of two servers where nobody listens. The laboratory's own blocks never hold a
+/// server for failed.
+fn failing(servers: [&str; 2]) -> Config {
+    let upstream = Upstream::new("app", servers[0]).by("proxy_pass http://real_");
+    let mut config = Config::of(vec![upstream]);
+    let [one, other] = servers;
+    config.http = format!("upstream real_app {{ server {one}; server {other}; }}");
+    config
+}
+
+#[test]
+fn a_line_that_goes_to_two_logs_is_one_failure() -> Result<()> {
+    let mut config = failing(["127.0.0.1:23330", "127.0.0.1:23331"]);
+    config.main = "error_log /dev/null error;".to_owned();
+    told(&config, "app", 2, "no-live-upstreams").map(drop)
+}
+
 #[test]
 fn without_live_upstreams_the_failures_that_led_there_are_named() -> Result<()> {
-    // The laboratory's own blocks never hold a server for failed.
-    let upstream = Upstream::new("app", "127.0.0.1:23300").by("proxy_pass http://real_");
-    let mut config = Config::of(vec![upstream]);
-    config.http =
-        "upstream real_app { server 127.0.0.1:23300; server 127.0.0.1:23301; }".to_owned();
+    let config = failing(["127.0.0.1:23300", "127.0.0.1:23301"]);
     let Some(failure) = told(&config, "app", 2, "no-live-upstreams")? else {
         return Ok(());
     };
@@ -91,6 +104,9 @@ fn a_name_without_a_resolver_is_told_from_one_whose_resolver_is_dead() -> Result
         };
         let summary = &failure.verdict.summary;
         ensure!(summary.contains(words), "{summary}");
+        let asked = |because: &String| because.contains("asking 127.0.0.1:5399 failed");
+        let because = &failure.verdict.because;
+        ensure!(pass == none || because.iter().any(asked), "{because:#?}");
     }
     Ok(())
 }

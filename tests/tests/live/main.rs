@@ -48,6 +48,7 @@ mod healthy_connections;
 mod kernel_types;
 mod limits;
 mod listeners;
+mod log_lines;
 mod log_only;
 mod look_alikes;
 mod mandatory;

@@ -231,14 +231,18 @@ call_programs!(
 /// match-proto: syscalls:sys_enter_write(unsigned int fd, const char *buf, size_t count)
 #[inline(always)]
 fn write_entered(context: &TracePointContext) {
-    log_line::written(argument(context, 1), argument(context, 2));
+    log_line::written(
+        argument(context, 0) as u32,
+        argument(context, 1),
+        argument(context, 2),
+    );
 }
 
 /// match-proto: ssize_t ksys_write(unsigned int fd, const char *buf, size_t count)
 #[fentry(function = "ksys_write")]
 pub fn fentry_ksys_write(context: FEntryContext) -> i32 {
     hear(heard::WRITE);
-    log_line::written(context.arg(1), context.arg(2));
+    log_line::written(context.arg(0), context.arg(1), context.arg(2));
     0
 }
 
@@ -246,7 +250,11 @@ pub fn fentry_ksys_write(context: FEntryContext) -> i32 {
 #[kprobe(function = "ksys_write")]
 pub fn kprobe_ksys_write(context: ProbeContext) -> u32 {
     hear(heard::WRITE);
-    log_line::written(context.arg(1).unwrap_or(0), context.arg(2).unwrap_or(0));
+    log_line::written(
+        context.arg(0).unwrap_or(0),
+        context.arg(1).unwrap_or(0),
+        context.arg(2).unwrap_or(0),
+    );
     0
 }
 

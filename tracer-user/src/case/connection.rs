@@ -30,6 +30,9 @@ pub enum Met {
     SendError,
     /// The other end closed before the response was complete.
     Closed,
+    /// The other end ended the response within its protocol before it was complete, whatever
+    /// became of the connection: by a record of FastCGI, or a frame of HTTP/2.
+    EndedInProtocol,
     /// nginx waited as long as it was told to.
     Timeout,
     /// The TLS handshake failed, or the certificate was not accepted.

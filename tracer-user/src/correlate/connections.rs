@@ -15,8 +15,13 @@ use crate::{
 
 /// How long what a resolver did is remembered: `resolver_timeout` is 30 seconds by default.
 const RESOLVING: KernelTime = 60_000_000_000;
-/// How long a response may go on that was complained of.
-const PASSING_ON: KernelTime = 60_000_000_000;
+/// How long a response may go on that was complained of: as long as its backend sends something
+/// within `proxy_read_timeout`, so there is no bound but that of a connection's usual life.
+const PASSING_ON: KernelTime = 3_600_000_000_000;
+/// How long a worker may take to read back what it sent itself.
+const READING_BACK: KernelTime = 60_000_000_000;
+/// What nginx says of a response that it passes on all the same.
+const AS_IT_IS: &str = "upstream sent no valid HTTP/1.0 header";
 /// Complaints that are remembered of each kind.
 const COMPLAINTS: usize = 64;
 
@@ -72,7 +77,8 @@ impl Malformed {
         };
         self.told
             .retain(|(_, told, _)| told.saturating_add(PASSING_ON) > at);
-        if met == Met::Malformed {
+        let message = line.parsed.message.as_deref().unwrap_or_default();
+        if met == Met::Malformed && message.starts_with(AS_IT_IS) {
             if self.told.len() == COMPLAINTS {
                 self.told.pop_front();
             }
@@ -116,7 +122,7 @@ impl ToItself {
     /// Whether the line is about such a socket.
     fn reads_back(&mut self, tid: u32, at: KernelTime, line: &Line) -> bool {
         self.told
-            .retain(|(_, told, _)| told.saturating_add(PASSING_ON) > at);
+            .retain(|(_, told, _)| told.saturating_add(READING_BACK) > at);
         let endpoint = line.endpoint();
         let index = self
             .told
@@ -156,6 +162,7 @@ impl Correlator {
         }
         let patience = match ended.attempt.dialled {
             Some(Endpoint::Inet(_)) => PATIENCE,
+            None if ended.lacks_address() => PATIENCE,
             _ => SETTLING,
         };
         self.wait(ended, at + patience);
@@ -165,14 +172,8 @@ impl Correlator {
     /// Joins a connection that a worker closed with the line that it wrote about it.
     pub(super) fn upstream_closed(&mut self, at: KernelTime, closed: UpstreamClosed) {
         let (tid, dialled) = (closed.thread.tid, closed.dialled);
-        let waiting = self.waiting.iter_mut().find(|waiting| {
-            let ended = &waiting.ended;
-            ended.thread.tid == tid
-                && ended.connection.is_none()
-                && matches!(ended.attempt.ending, Ending::AfterConnect { .. })
-                && ended.attempt.dialled == Some(Endpoint::Inet(dialled))
-        });
-        if let Some(waiting) = waiting {
+        if let Some(index) = self.complained_of(&closed) {
+            let waiting = &mut self.waiting[index];
             join(&mut waiting.ended, closed);
             // What else a dying process leaves behind is told with it.
             let settling = match self.peers.died_of(&waiting.ended.attempt) {
@@ -180,6 +181,10 @@ impl Correlator {
                 false => SETTLING,
             };
             waiting.ready_at = at + settling;
+            return;
+        }
+        // Lines of refusals that the kernel counted without telling speak of the same address.
+        if closed.connection.broken.is_none() {
             return;
         }
         let Some((line, errno)) = self.lines.take_broken(tid, dialled) else {
@@ -195,15 +200,55 @@ impl Correlator {
         self.wait(ended, at + SETTLING);
     }
 
+    /// The complaint that is about a connection: rather one that names its address than one whose
+    /// end was cut off.
+    fn complained_of(&self, closed: &UpstreamClosed) -> Option<usize> {
+        let dialled = Some(Endpoint::Inet(closed.dialled));
+        let position = |fits: &dyn Fn(&Ended) -> bool| {
+            self.waiting.iter().position(|waiting| {
+                let ended = &waiting.ended;
+                ended.thread.tid == closed.thread.tid
+                    && ended.connection.is_none()
+                    && ended_so(ended, closed)
+                    && fits(ended)
+            })
+        };
+        position(&|ended| ended.attempt.dialled == dialled)
+            .or_else(|| position(&|ended| ended.lacks_address()))
+    }
+
     fn wait(&mut self, ended: Ended, ready_at: KernelTime) {
         let full = self.waiting.len() >= super::WAITING;
         self.waiting.push(Waiting {
             ended,
             socket: None,
             sequence: None,
+            closed: true,
             ready_at: if full { 0 } else { ready_at },
         });
     }
+}
+
+/// The connection ended as the complaint says. One that was made before the trace is not told, and
+/// the next that the worker closes to the same address may be in good health.
+fn ended_so(ended: &Ended, closed: &UpstreamClosed) -> bool {
+    let Ending::AfterConnect { met, errno, .. } = ended.attempt.ending else {
+        return false;
+    };
+    let line = ended.log.as_ref();
+    match (met, errno) {
+        (_, Some(libc::ECONNRESET | libc::EPIPE)) => {
+            closed.reset_at.is_some() || closed.connection.broken.is_some()
+        }
+        // TLS has an end of its own, which goes before the FIN.
+        (Met::Closed, _) => closed.fin_at.is_some() || line.is_some_and(over_tls),
+        _ => true,
+    }
+}
+
+fn over_tls(line: &LogLine) -> bool {
+    let upstream = line.upstream.as_deref().unwrap_or_default();
+    upstream.starts_with("https://") || upstream.starts_with("grpcs://")
 }
 
 fn join(ended: &mut Ended, closed: UpstreamClosed) {
@@ -220,5 +265,6 @@ fn join(ended: &mut Ended, closed: UpstreamClosed) {
     attempt.local = closed.local;
     attempt.remote = closed.remote;
     attempt.family = family_of(closed.dialled);
+    attempt.dialled = Some(Endpoint::Inet(closed.dialled));
     ended.connection = Some(closed.connection);
 }

@@ -122,6 +122,13 @@ impl Ended {
         ended
     }
 
+    /// It stood, and what would name its address was cut off from its line.
+    pub(super) fn lacks_address(&self) -> bool {
+        let cut = self.log.as_ref().is_some_and(|line| line.cut);
+        let stood = matches!(self.attempt.ending, Ending::AfterConnect { .. });
+        cut && stood && self.attempt.dialled.is_none()
+    }
+
     fn in_call(at: KernelTime, what: What) -> Option<Self> {
         let What::ConnectFailed {
             thread,

@@ -31,6 +31,15 @@ pub struct Line {
     upstream: Option<String>,
 }
 
+/// How well a line fits an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Likeness {
+    /// It may have ended otherwise than the line says: nginx and the kernel see it differently.
+    Possible,
+    /// It ended as the line says.
+    Same,
+}
+
 #[derive(Debug, Default)]
 pub struct Lines {
     early: HashMap<u32, VecDeque<Line>>,
@@ -88,40 +97,59 @@ impl Line {
         }
     }
 
+    /// The line is about an upstream whose address was cut off.
+    pub fn lacks_address(&self) -> bool {
+        self.parsed.cut && self.upstream.is_none()
+    }
+
     /// The error that `SO_ERROR` gave for a connection to that address, by the line.
     fn broke(&self, dialled: SocketAddr) -> Option<i32> {
         match self.kind {
-            FailureKind::ConnectFailedAsync { errno }
-                if self.upstream.as_deref() == Some(dialled.to_string().as_str()) =>
-            {
+            FailureKind::ConnectFailedAsync { errno } if self.names(Some(&dialled.to_string())) => {
                 Some(errno)
             }
             _ => None,
         }
     }
 
-    /// The line is about such an attempt: the same address, and the same kind of failure.
-    pub fn fits(&self, attempt: &Attempt) -> bool {
-        self.is_about(attempt.ending, address(attempt).as_deref())
+    /// How well the line fits such an attempt, where it is about the same address and the same
+    /// kind of failure at all.
+    pub fn likeness(&self, attempt: &Attempt) -> Option<Likeness> {
+        self.about(attempt.ending, address(attempt).as_deref())
     }
 
-    fn is_about(&self, ending: Ending, dialled: Option<&str>) -> bool {
-        let kind = match ending {
-            Ending::SocketFailed { .. } => matches!(self.kind, FailureKind::SocketFailed { .. }),
-            Ending::BindFailed { .. } => matches!(self.kind, FailureKind::BindFailed { .. }),
+    fn about(&self, ending: Ending, dialled: Option<&str>) -> Option<Likeness> {
+        let by_error = matches!(self.kind, FailureKind::ConnectFailedAsync { .. });
+        let (same, possible) = match ending {
+            Ending::SocketFailed { .. } => {
+                (matches!(self.kind, FailureKind::SocketFailed { .. }), false)
+            }
+            Ending::BindFailed { .. } => {
+                (matches!(self.kind, FailureKind::BindFailed { .. }), false)
+            }
             Ending::ConnectFailed { errno, .. } => {
-                self.kind == FailureKind::ConnectFailedSync { errno }
+                (self.kind == FailureKind::ConnectFailedSync { errno }, false)
             }
-            Ending::SocketError { errno } => {
-                self.kind == FailureKind::ConnectFailedAsync { errno } || self.gave_up()
-            }
+            Ending::SocketError { errno } => (
+                self.kind == FailureKind::ConnectFailedAsync { errno },
+                self.gave_up(),
+            ),
             // A soft error is read by `SO_ERROR` and leaves the socket in SYN_SENT.
-            Ending::GaveUp => {
-                self.gave_up() || matches!(self.kind, FailureKind::ConnectFailedAsync { .. })
+            Ending::GaveUp => (self.gave_up(), by_error),
+            Ending::Established | Ending::AfterConnect { .. } | Ending::Undialled { .. } => {
+                (false, false)
             }
-            Ending::Established | Ending::AfterConnect { .. } | Ending::Undialled { .. } => false,
         };
-        kind && (dialled.is_none() || dialled == self.upstream.as_deref())
+        match (self.names(dialled), same, possible) {
+            (true, true, _) => Some(Likeness::Same),
+            (true, false, true) => Some(Likeness::Possible),
+            _ => None,
+        }
+    }
+
+    /// The line names that address, as far as either is known.
+    fn names(&self, dialled: Option<&str>) -> bool {
+        dialled.is_none() || dialled == self.upstream.as_deref() || self.lacks_address()
     }
 
     fn gave_up(&self) -> bool {
@@ -145,9 +173,12 @@ impl Lines {
     /// Takes the line that was written before the attempt ended.
     pub fn take(&mut self, tid: u32, attempt: &Attempt) -> Option<LogLine> {
         let lines = self.early.get_mut(&tid)?;
-        let index = lines
-            .iter()
-            .position(|line| line.at >= attempt.started && line.fits(attempt))?;
+        let fitting = |likeness: Likeness| {
+            lines.iter().position(|line| {
+                line.at >= attempt.started && line.likeness(attempt) == Some(likeness)
+            })
+        };
+        let index = fitting(Likeness::Same).or_else(|| fitting(Likeness::Possible))?;
         lines.remove(index).map(|line| line.parsed)
     }
 
@@ -186,11 +217,18 @@ impl Lines {
         let Some(owed) = self.owed.get_mut(&tid) else {
             return false;
         };
-        let index = owed.iter().position(|owed| {
-            line.at.saturating_sub(owed.ended) < LATE
-                && line.is_about(owed.ending, owed.dialled.as_deref())
-        });
+        let index = owed.iter().position(|owed| owed.due(line).is_some());
         index.and_then(|index| owed.remove(index)).is_some()
+    }
+
+    /// Whether the line belongs to such an attempt even though a later one waits for a line that
+    /// this one is that like. What a call returned is logged before the next call is made: its
+    /// line does not come behind that.
+    pub fn is_owed_first(&self, tid: u32, line: &Line, likeness: Likeness) -> bool {
+        self.owed.get(&tid).into_iter().flatten().any(|owed| {
+            matches!(owed.ending, Ending::SocketError { .. })
+                && owed.due(line).is_some_and(|owed| owed >= likeness)
+        })
     }
 
     /// Gives up the lines whose attempt was not seen to end.
@@ -207,6 +245,16 @@ impl Lines {
             !owed.is_empty()
         });
         unclaimed
+    }
+}
+
+impl Owed {
+    /// How well a line fits the attempt, where it does not come too late.
+    fn due(&self, line: &Line) -> Option<Likeness> {
+        let in_time = line.at.saturating_sub(self.ended) < LATE;
+        in_time
+            .then(|| line.about(self.ending, self.dialled.as_deref()))
+            .flatten()
     }
 }
 

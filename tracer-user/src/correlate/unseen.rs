@@ -67,6 +67,7 @@ impl Correlator {
                     ready_at: line.at,
                     socket: None,
                     sequence: None,
+                    closed: true,
                     ended,
                 });
             }

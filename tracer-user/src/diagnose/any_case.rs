@@ -211,6 +211,7 @@ fn any_log() -> BoxedStrategy<LogLine> {
             upstream: None,
             host: None,
             referrer: None,
+            cut: false,
         })
         .boxed()
 }

@@ -22,15 +22,18 @@ pub(super) fn closed_by_backend(case: &Case) -> Option<Finding> {
         }
         None => format!("{} closed the connection {before}", after::backend(case)),
     };
-    let confidence = match after::fin_received(case) {
-        Some(_) => Confidence::Certain,
-        None => Confidence::Probable,
+    let (confidence, no_reset) = match after::fin_received(case) {
+        Some(_) => (
+            Confidence::Certain,
+            "a FIN ended the connection, not a reset",
+        ),
+        None => (
+            Confidence::Probable,
+            "nginx read the end of what the backend sent, and no error",
+        ),
     };
     let finding = Finding::new(Code::ClosedByBackend, confidence, summary)
-        .rule_out(
-            Code::ResetByBackend,
-            "a FIN ended the connection, not a reset",
-        )
+        .rule_out(Code::ResetByBackend, no_reset)
         .fix(match death {
             Some(_) => "find out why the backend's process ended: its log, its service manager (`journalctl -u UNIT`), `dmesg`",
             None => "read the backend's log of that moment: its process closed the connection itself, by an error, a timeout of its own or a worker's restart",

@@ -89,6 +89,14 @@ pub(crate) fn after_connect(phase: Phase, met: Met, errno: Option<i32>) -> Case 
     case
 }
 
+/// The same where nginx said so.
+pub(crate) fn complained(phase: Phase, met: Met, message: &str) -> Case {
+    let text = format!("2026/11/22 06:10:00 [error] 1#1: *1 {message}, client: 10.0.0.9");
+    let mut case = after_connect(phase, met, None);
+    case.log = crate::nginx::error_log::parse(text.as_bytes());
+    case
+}
+
 /// The same on a connection that had carried a request five seconds earlier.
 pub(crate) fn after_reuse(phase: Phase, met: Met, errno: Option<i32>) -> Case {
     let mut case = after_connect(phase, met, errno);

@@ -48,10 +48,6 @@ fn tls(case: &Case, message: &str) -> Finding {
         )
         .fix("pass to it without TLS (`proxy_pass http://…`, `grpc_pass grpc://…`), or to the port on which it speaks TLS");
     }
-    if message.contains("certificate") {
-        return finding(case, Confidence::Probable, "nginx and the backend do not agree on a certificate")
-            .fix("check `proxy_ssl_trusted_certificate`, `proxy_ssl_name` and `proxy_ssl_server_name` against what the backend presents: `openssl s_client -connect ADDRESS -servername NAME`");
-    }
     finding(case, Confidence::Probable, "the TLS handshake failed")
         .fix("compare protocols, ciphers and the name that nginx sends (`proxy_ssl_protocols`, `proxy_ssl_ciphers`, `proxy_ssl_server_name on`) with what the backend takes")
 }

@@ -43,7 +43,12 @@ fn surface_after(met: Met) -> Surface {
         Met::SocketError => Surface::SoError,
         Met::SendError => Surface::Send,
         Met::Timeout => Surface::Timer,
-        Met::ReceiveError | Met::Closed | Met::Tls | Met::Malformed | Met::TooBig => Surface::Recv,
+        Met::ReceiveError
+        | Met::Closed
+        | Met::EndedInProtocol
+        | Met::Tls
+        | Met::Malformed
+        | Met::TooBig => Surface::Recv,
     }
 }
 
@@ -149,6 +154,7 @@ mod tests {
             upstream: None,
             host: None,
             referrer: None,
+            cut: false,
         };
         for (message, expected) in [
             (

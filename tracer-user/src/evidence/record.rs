@@ -118,6 +118,7 @@ impl Evidence {
             Record::RuleBytes(head, memory) => What::RuleBytes(Box::new(rule::bytes(head, memory))),
             Record::LogLine(head, text) => What::LogLine {
                 thread: thread(&head.task),
+                descriptor: head.descriptor,
                 text: String::from_utf8_lossy(text).trim_end().to_owned(),
             },
         };

@@ -6,11 +6,15 @@ use std::net::SocketAddr;
 use crate::case::{LogLine, Met, Phase, Undialled};
 
 mod after;
+mod details;
 
 const LEVELS: [&str; 8] = [
     "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug",
 ];
 
+/// As long as a line without its end that `NGX_MAX_ERROR_STR` cut, but for blanks at the cut, which
+/// its reader leaves out.
+const CUT: usize = 2040;
 /// Longer than `NGX_MAX_ERROR_STR`, which cuts every line at 2048 bytes, and what syslog adds.
 const LONGEST: usize = 4096;
 
@@ -59,7 +63,7 @@ pub fn parse(bytes: &[u8]) -> Option<LogLine> {
     let text = text.trim_end_matches(['\n', '\r', '\0']);
     let (level, rest) = after_process(text)?;
     let (connection, rest) = connection_number(rest);
-    let (said, details) = split_details(rest);
+    let (said, fields) = details::split(rest);
     let (message, action) = match said.rsplit_once(" while ") {
         Some((message, action)) => (message, Some(action)),
         None => (said, None),
@@ -76,8 +80,9 @@ pub fn parse(bytes: &[u8]) -> Option<LogLine> {
         upstream: None,
         host: None,
         referrer: None,
+        cut: text.len() >= CUT,
     };
-    read_details(details, &mut line);
+    details::read(fields, &mut line);
     Some(line)
 }
 
@@ -95,6 +100,12 @@ pub fn upstream_address(line: &LogLine) -> Option<String> {
     let address = place.split(['/', '?', '"']).next()?;
     let address: SocketAddr = address.parse().ok()?;
     Some(address.to_string())
+}
+
+/// The line is about an upstream, even where its end, which would name it, was cut off.
+pub fn is_about_upstream(line: &LogLine) -> bool {
+    let of_upstreams = |action: &str| action.ends_with(" upstream");
+    line.upstream.is_some() || line.cut && line.action.as_deref().is_some_and(of_upstreams)
 }
 
 /// The upstream block that a line names in place of an address ("no live upstreams").
@@ -174,116 +185,6 @@ fn connection_number(text: &str) -> (Option<u64>, &str) {
         Some((number, rest)) => (Some(number), rest),
         None => (None, text),
     }
-}
-
-/// What was said and done, and the fields behind it, from the client on. A message that quotes
-/// what the backend sent may quote such fields, too: there the last ones are nginx's.
-fn split_details(text: &str) -> (&str, &str) {
-    const QUOTED: &str = "\" while reading response header from upstream, client: ";
-    let quoted = text.starts_with("upstream sent ");
-    if let Some(at) = text.rfind(QUOTED).filter(|_| quoted) {
-        return text.split_at(at + QUOTED.len() - ", client: ".len());
-    }
-    let at = [
-        ", client: ",
-        ", udp client: ",
-        ", server: ",
-        ", upstream: \"",
-    ]
-    .iter()
-    .filter_map(|label| text.find(label))
-    .min();
-    text.split_at(at.unwrap_or(text.len()))
-}
-
-fn read_details(details: &str, line: &mut LogLine) {
-    let (client, rest) = plain_field(details, &[", client: ", ", udp client: "]);
-    line.client = client;
-    let (server, rest) = plain_field(rest, &[", server: "]);
-    line.server = server;
-    let (request, rest) = match rest.strip_prefix(", request: \"") {
-        Some(rest) => {
-            let (request, rest) = rest.split_at(request_end(rest));
-            (
-                Some(request.to_owned()),
-                rest.strip_prefix('"').unwrap_or(rest),
-            )
-        }
-        None => (None, rest),
-    };
-    line.request = request;
-    let (_, rest) = quoted_field(rest, ", subrequest: \"");
-    let (upstream, rest) = quoted_field(rest, ", upstream: \"");
-    line.upstream = upstream;
-    let (host, rest) = quoted_field(rest, ", host: \"");
-    line.host = host;
-    line.referrer = rest
-        .strip_prefix(", referrer: \"")
-        .map(|rest| rest.strip_suffix('"').unwrap_or(rest).to_owned());
-}
-
-/// A field without quotes ends where the next one begins.
-fn plain_field<'a>(text: &'a str, labels: &[&str]) -> (Option<String>, &'a str) {
-    let Some(rest) = labels.iter().find_map(|label| text.strip_prefix(label)) else {
-        return (None, text);
-    };
-    let end = [
-        ", server: ",
-        ", request: \"",
-        ", upstream: \"",
-        ", host: \"",
-    ]
-    .iter()
-    .chain([&", bytes from/to client:", &", login: \""])
-    .filter_map(|label| rest.find(label))
-    .min()
-    .unwrap_or(rest.len());
-    (Some(rest[..end].to_owned()), &rest[end..])
-}
-
-fn quoted_field<'a>(text: &'a str, label: &str) -> (Option<String>, &'a str) {
-    let Some(rest) = text.strip_prefix(label) else {
-        return (None, text);
-    };
-    let end = quote_ends(rest).next().unwrap_or(rest.len());
-    let after = rest.get(end + 1..).unwrap_or_default();
-    (Some(rest[..end].to_owned()), after)
-}
-
-/// Where a request line ends: at the first quote behind a protocol, if there is one, as
-/// `GET /", upstream: "http://1.2.3.4/ HTTP/1.0` was a request line before nginx 1.21.1.
-fn request_end(text: &str) -> usize {
-    quote_ends(text)
-        .find(|end| ends_in_protocol(&text[..*end]))
-        .or_else(|| quote_ends(text).next())
-        .unwrap_or(text.len())
-}
-
-/// Every quote that another field follows, or the part of one that a cut line still has.
-fn quote_ends(text: &str) -> impl Iterator<Item = usize> {
-    const FOLLOWING: [&str; 5] = [
-        ", subrequest: \"",
-        ", upstream: \"",
-        ", host: \"",
-        ", referrer: \"",
-        ", bytes from/to client:",
-    ];
-    text.match_indices('"').map(|(at, _)| at).filter(move |at| {
-        let rest = &text[at + 1..];
-        FOLLOWING
-            .iter()
-            .any(|label| rest.starts_with(label) || label.starts_with(rest))
-    })
-}
-
-/// ` HTTP/1.1`, maybe with spaces behind it.
-fn ends_in_protocol(text: &str) -> bool {
-    let Some((_, version)) = text.trim_end_matches(' ').rsplit_once(" HTTP/") else {
-        return false;
-    };
-    version
-        .split_once('.')
-        .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
 }
 
 /// `unix:/path` of `unix:/path:/uri` or `unix:/path:`: the http handler puts a colon behind the

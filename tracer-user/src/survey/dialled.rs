@@ -19,10 +19,7 @@ pub fn is_upstream(
     if worker.master_pid == Some(worker.pid) {
         return false;
     }
-    let logged = ended
-        .log
-        .as_ref()
-        .is_some_and(|line| line.upstream.is_some());
+    let logged = ended.log.as_ref().is_some_and(error_log::is_about_upstream);
     match &ended.attempt.dialled {
         Some(dialled @ Endpoint::Unix(_)) => {
             let known = configured.attribute(dialled);
@@ -31,7 +28,13 @@ pub fn is_upstream(
         Some(Endpoint::Inet(_)) => true,
         // A filter answered in place of the call: which socket it was for, the line alone tells.
         None if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) => logged,
-        None if matches!(ended.attempt.ending, Ending::Undialled { .. }) => true,
+        None if matches!(
+            ended.attempt.ending,
+            Ending::Undialled { .. } | Ending::AfterConnect { .. }
+        ) =>
+        {
+            true
+        }
         // Other sockets than those to upstreams fail as well; the line tells.
         None if ended.log.is_some() => logged,
         None => may_be_for_an_upstream(ended.attempt.ending) && serves(),

@@ -252,6 +252,7 @@ pub fn log_line() -> LogLine {
         upstream: Some("http://127.0.0.1:9101/cart".into()),
         host: Some("shop".into()),
         referrer: None,
+        cut: false,
     }
 }
 

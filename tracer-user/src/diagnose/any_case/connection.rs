@@ -56,6 +56,7 @@ pub(super) fn any_ending_after_connect() -> BoxedStrategy<Ending> {
         Met::ReceiveError,
         Met::SendError,
         Met::Closed,
+        Met::EndedInProtocol,
         Met::Timeout,
         Met::Tls,
         Met::Malformed,

@@ -10,8 +10,19 @@ const COMPLAINTS: [&str; 4] = ["error", "crit", "alert", "emerg"];
 /// Beginnings of messages about what is no response of the protocol.
 const MALFORMED: [&str; 3] = [
     "upstream sent ",
-    "upstream rejected ",
+    "upstream prematurely sent response",
     "memcached sent invalid ",
+];
+
+/// Beginnings of messages about backends that end a response within their protocol, by an
+/// END_REQUEST or an empty record of FastCGI, or by a frame of HTTP/2 (`ngx_http_fastcgi_module.c`,
+/// `ngx_http_grpc_module.c`).
+const ENDED_IN_PROTOCOL: [&str; 5] = [
+    "upstream prematurely closed FastCGI stdout",
+    "upstream prematurely closed FastCGI request",
+    "upstream prematurely closed stream",
+    "upstream rejected request with error ",
+    "upstream sent goaway with error ",
 ];
 
 pub(super) fn failure_kind(line: &LogLine) -> FailureKind {
@@ -28,8 +39,10 @@ pub(super) fn failure_kind(line: &LogLine) -> FailureKind {
     if let Some(kind) = undialled(line, message, action) {
         return kind;
     }
-    let about_upstream = line.upstream.is_some();
-    match (about_upstream, phase(action), met(message)) {
+    let about_upstream = super::is_about_upstream(line) || says_upstream(line, message);
+    let met = met(message);
+    let phase = phase(action).or_else(|| passing_on(line, action, met));
+    match (about_upstream, phase, met) {
         // A tunnel that is idle too long, or that its backend closes, ends as tunnels do.
         (true, Some(Phase::Proxying), Some(Met::Timeout | Met::Closed)) => FailureKind::Other,
         (true, Some(phase), Some(met)) => FailureKind::AfterConnect {
@@ -39,6 +52,28 @@ pub(super) fn failure_kind(line: &LogLine) -> FailureKind {
         },
         _ => FailureKind::Other,
     }
+}
+
+/// The words of a line that was cut off tell what it is about.
+fn says_upstream(line: &LogLine, message: &str) -> bool {
+    line.cut && message.starts_with("upstream prematurely closed ")
+}
+
+/// Without buffers, nginx reads from the upstream whenever it can send to the client
+/// (`ngx_http_upstream_process_non_buffered_downstream`). What it meets at the client then is told
+/// below `error`, or above it where TLS or the call itself is at fault (`ngx_connection_error`,
+/// `ngx_ssl_error`).
+fn passing_on(line: &LogLine, action: &str, met: Option<Met>) -> Option<Phase> {
+    let of_upstream = match met? {
+        Met::Closed | Met::EndedInProtocol | Met::Malformed => true,
+        Met::ReceiveError => {
+            let message = line.message.as_deref().unwrap_or_default();
+            errno_in(message).is_some()
+        }
+        _ => false,
+    };
+    let told = action == "sending to client" && line.level.as_deref() == Some("error");
+    (told && of_upstream).then_some(Phase::ReadingResponse)
 }
 
 /// Nothing that clients or backends name may stand in these messages: it is quoted, or behind
@@ -51,7 +86,7 @@ fn undialled(line: &LogLine, message: &str, action: &str) -> Option<FailureKind>
         return Some(FailureKind::Undialled(Undialled::Unresolved));
     }
     let number = message.strip_suffix(" worker_connections are not enough");
-    if number.is_some_and(is_number) && line.upstream.is_some() {
+    if number.is_some_and(is_number) && super::is_about_upstream(line) {
         return Some(FailureKind::Undialled(Undialled::OutOfConnections));
     }
     let of_a_resolver = action.starts_with("resolving") && !message.contains('"');
@@ -92,7 +127,9 @@ fn met(message: &str) -> Option<Met> {
 
 fn met_in_words(message: &str) -> Option<Met> {
     let begins = |words: &&str| message.starts_with(*words);
-    if message.starts_with("upstream prematurely closed connection") {
+    if ENDED_IN_PROTOCOL.iter().any(begins) {
+        Some(Met::EndedInProtocol)
+    } else if message.starts_with("upstream prematurely closed connection") {
         Some(Met::Closed)
     } else if message.starts_with("peer closed connection in SSL handshake") {
         Some(match errno_in(message) {
