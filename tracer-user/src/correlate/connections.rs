@@ -174,7 +174,7 @@ impl Correlator {
         if let Some(waiting) = waiting {
             join(&mut waiting.ended, closed);
             // What else a dying process leaves behind is told with it.
-            let settling = match self.peers.died_of(&waiting.ended.attempt) {
+            let settling = match self.peers.died_of(&waiting.ended) {
                 true => PATIENCE,
                 false => SETTLING,
             };
