@@ -142,7 +142,12 @@ impl Kept {
             || legacy::images(namespace),
             ends,
         );
-        let by_kernel = narrowed.known_by == KnownBy::Kernel;
+        // Handles begin anew behind a `flush ruleset`: the same one may be another rule's by now.
+        let same = match question.generation.zip(reading.ruleset.generation) {
+            Some((met, read)) => met == read,
+            None => !standing.changed,
+        };
+        let by_kernel = narrowed.known_by == KnownBy::Kernel && same;
         let ends: Vec<&End> = narrowed.ends.iter().take(TOLD).collect();
         let texts = if standing.now {
             wording.of(namespace, &ends, || reading.still_stands(namespace))
