@@ -5,7 +5,7 @@ use crate::case::{
     PeerEnded, Phase, Process,
 };
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, wording};
+use crate::diagnose::{addresses, reset_unaccepted, wording};
 use crate::verdict::{Code, Confidence};
 
 /// What a fresh connection takes from its beginning to its request, at the most, beside the
@@ -268,6 +268,9 @@ pub(super) fn peer_ended_words(case: &Case, ended: &PeerEnded) -> String {
         ),
         (PeerEnd::ResetInAnswer, _) => format!(
             "the kernel of {place} answered a segment of the connection with a reset ({reason})"
+        ),
+        (PeerEnd::Reset, false) if !reset_unaccepted::never_accepted(ended) => format!(
+            "the kernel of {place} reset the connection, which its process had closed ({reason})"
         ),
         (PeerEnd::Reset, false) => format!(
             "{who} ended the listener in whose accept queue the connection waited, and its kernel reset it ({reason})"
