@@ -13,6 +13,7 @@ mod backend_silent;
 mod bind_failed;
 mod bound_not_listening;
 mod closed_by_backend;
+mod copies;
 mod evidence;
 mod fd_limit;
 mod filtered;
@@ -95,6 +96,7 @@ const CAUSES: &[Cause] = &[
     remote_refused::remote_refused,
     no_answer::no_answer,
     accept_queue_full::perhaps_full,
+    packet_dropped::perhaps_dropped,
 ];
 
 /// The same for a connection that stood.

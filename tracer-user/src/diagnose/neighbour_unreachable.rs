@@ -3,7 +3,7 @@
 use crate::case::{Case, Netns};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, icmp, programs, wording};
+use crate::diagnose::{addresses, copies, icmp, programs, wording};
 use crate::verdict::{Code, Confidence};
 
 /// The kernel waits this long for an answer before it asks again (`retrans_time_ms`).
@@ -161,7 +161,8 @@ fn proof(case: &Case) -> Option<(Netns, Confidence)> {
     let left = evidence::retransmissions(case).any(|error| error == 0);
     match (unresolved, waiting || own_icmp) {
         (true, true) => Some((own, Confidence::Certain)),
-        (false, true) => Some((own, Confidence::Probable)),
+        // What waits on its way to this host itself waits for something else.
+        (false, true) if own_icmp || !addresses::stays(case) => Some((own, Confidence::Probable)),
         // An entry is incomplete for a moment whenever a neighbour is asked for the first time.
         (true, false) if !left && !dropped(case) => Some((
             own,
@@ -183,9 +184,7 @@ fn unresolved(case: &Case) -> Option<&crate::case::Neighbour> {
 }
 
 fn dropped(case: &Case) -> bool {
-    case.timeline
-        .iter()
-        .any(|observed| matches!(observed.fact, crate::case::Fact::Dropped { .. }))
+    copies::drops_of_originals(case).next().is_some()
 }
 
 #[cfg(test)]
@@ -243,6 +242,18 @@ mod tests {
         let verdict = diagnose(&case).verdict;
         assert_eq!(verdict.confidence, Confidence::Probable);
         assert!(verdict.summary.contains("never left"));
+    }
+
+    #[test]
+    fn nobody_is_asked_for_an_address_of_this_host() {
+        let mut case = silent("203.0.113.7:9101", 2000);
+        case.timeline = vec![observed(
+            1_000_000,
+            Fact::Retransmitted { error: Some(-16) },
+        )];
+        case.host.route = Some(route(None, "local", None));
+        case.host.owners = vec![OWN];
+        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
     }
 
     #[test]
