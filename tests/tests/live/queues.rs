@@ -131,7 +131,8 @@ fn a_full_accept_queue_behind_a_translation_is_told() -> Result<()> {
         "table ip lab { chain output { type nat hook output priority -100
   ip daddr 10.96.0.10 tcp dport 80 dnat to 172.17.0.2:28120
   ip daddr 203.0.113.7 tcp dport 28121 dnat to 172.17.0.2:28120
-} }",
+  }
+}",
     )?;
     let _stuck = stuck(&container, "172.17.0.2:28120")?;
     let _healthy = Backend::listen(&container, "172.17.0.2:28129")?;
