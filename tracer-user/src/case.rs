@@ -250,10 +250,11 @@ pub enum Hook {
 /// What was read from the host, as far as the case asked for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
-    /// Network namespaces that own the dialled address, nginx's own first. Loopback addresses
-    /// belong to nginx's namespace alone.
+    /// Network namespaces that own the dialled address, or the one that it was translated to as
+    /// far as that is known, nginx's own first. Loopback addresses belong to nginx's namespace
+    /// alone.
     pub owners: Vec<Netns>,
-    /// The namespace at which the way to the dialled address ends, followed from nginx's own by
+    /// The namespace at which the way to that address ends, followed from nginx's own by
     /// routes and neighbour entries. Null where only nginx's namespace, if any, owns the address,
     /// and where the way leads off this host or cannot be followed.
     #[serde(default)]

@@ -282,7 +282,7 @@ impl Correlator {
         ended.timeline.extend(self.floating.take(&owner));
         ended.timeline.extend(self.neighbours.about(&ended));
         if ended.connection.is_some() {
-            ended.timeline.extend(self.peers.of(&ended.attempt));
+            ended.timeline.extend(self.peers.of(&ended));
         }
         ended.timeline.sort_by_key(|seen| seen.at);
         reasons::recognise(&mut ended.timeline);

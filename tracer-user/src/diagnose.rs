@@ -14,6 +14,7 @@ mod bind_failed;
 mod bound_not_listening;
 mod certificate;
 mod closed_by_backend;
+mod copies;
 mod ended_in_protocol;
 mod evidence;
 mod fd_limit;
@@ -97,6 +98,7 @@ const CAUSES: &[Cause] = &[
     remote_refused::remote_refused,
     no_answer::no_answer,
     accept_queue_full::perhaps_full,
+    packet_dropped::perhaps_dropped,
 ];
 
 /// The same for a connection that stood.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use whyrefused_tests::host::{Host, skip};
+use whyrefused_tests::host::{Host, program, skip};
 use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::{Config, Nginx};
 use whyrefused_tests::patience::SOON;
@@ -181,5 +181,26 @@ fn syns_that_the_kernel_gives_up_on_are_explained_as_no_answer() -> Result<()> {
     let config = Config::passing(&[("app", "10.77.0.2:20100")]).connect_timeout("15s");
     let mut scene = Scene::new(&host, here, &config)?;
     scene.fails("app", &reported("no-answer", "ETIMEDOUT"))?;
+    scene.end().map(drop)
+}
+
+#[test]
+fn a_reset_of_the_second_syn_is_not_told_of_the_rule_that_dropped_the_first() -> Result<()> {
+    let Some((host, here, _wire)) = wired(&["--port", "20090=reset"])? else {
+        return Ok(());
+    };
+    if program("nft", "nftables").is_err() {
+        skip("nft is not installed");
+        return Ok(());
+    }
+    let config = Config::passing(&[("app", "10.77.0.2:20090")]).connect_timeout("3s");
+    // The first SYN of a connection is dropped, and the one sent a second later passes.
+    here.filter(
+        "output",
+        "tcp dport 20090 tcp flags & (syn|ack) == syn numgen inc mod 2 == 0 drop",
+    )?;
+    let mut scene = Scene::new(&host, here, &config)?;
+    let failure = scene.fails("app", &refused("remote-refused"))?;
+    ensure!(failure.rule.is_none(), "{failure:#?}");
     scene.end().map(drop)
 }

@@ -176,7 +176,7 @@ impl Correlator {
             let waiting = &mut self.waiting[index];
             join(&mut waiting.ended, closed);
             // What else a dying process leaves behind is told with it.
-            let settling = match self.peers.died_of(&waiting.ended.attempt) {
+            let settling = match self.peers.died_of(&waiting.ended) {
                 true => PATIENCE,
                 false => SETTLING,
             };

@@ -20,12 +20,22 @@ const AFTERWARDS: KernelTime = 30_000_000;
 /// A packet is never seen before its `connect()`; clocks of processors differ by less than this.
 const SKEW: KernelTime = 1_000_000;
 
-/// Facts by the port on nginx's side: it survives the translations of a destination.
+/// Facts by the port on nginx's side: it survives the translations of a destination. Where a
+/// source is translated it may be another one; the opening sequence number stays.
 #[derive(Debug, Default)]
 pub struct Floating {
     by_port: HashMap<u16, Vec<Unclaimed>>,
-    order: VecDeque<(KernelTime, u16)>,
+    ports: HashMap<u32, Vec<u16>>,
+    order: VecDeque<Floats>,
     forgotten: u64,
+}
+
+/// Where a fact is to be found.
+#[derive(Debug, Clone, Copy)]
+struct Floats {
+    at: KernelTime,
+    port: u16,
+    sequence: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -65,8 +75,8 @@ impl Owner {
         }
     }
 
-    /// The opening sequence number decides where both are known: a translation changes neither it
-    /// nor nginx's port, and the same four addresses may be in use in another namespace. Else the
+    /// The opening sequence number decides where both are known: no translation changes it, and
+    /// the same four addresses may be in use in another namespace. Else the
     /// addresses decide, and on loopback the namespace with them.
     fn owns(&self, fact: &Unclaimed) -> bool {
         let at = fact.observed.at;
@@ -87,7 +97,7 @@ impl Owner {
     }
 
     fn may_be_in(&self, netns: Netns, local: SocketAddr) -> bool {
-        !local.ip().is_loopback() || self.netns.is_none_or(|own| own == netns)
+        !local.ip().to_canonical().is_loopback() || self.netns.is_none_or(|own| own == netns)
     }
 }
 
@@ -96,9 +106,15 @@ impl Floating {
         let Some(fact) = Unclaimed::from_evidence(at, what, symbols) else {
             return;
         };
-        let port = fact.nginx.port();
-        self.order.push_back((at, port));
+        let (port, sequence) = (fact.nginx.port(), fact.sequence);
+        self.order.push_back(Floats { at, port, sequence });
         self.by_port.entry(port).or_default().push(fact);
+        if let Some(sequence) = sequence {
+            let ports = self.ports.entry(sequence).or_default();
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
         if self.order.len() > BOUND {
             self.forgotten += u64::from(self.forget_oldest());
         }
@@ -106,9 +122,22 @@ impl Floating {
 
     /// Takes out what belongs to the attempt.
     pub fn take(&mut self, owner: &Owner) -> Vec<Observed> {
-        let Some(port) = owner.local.map(|local| local.port()) else {
+        let Some(own) = owner.local.map(|local| local.port()) else {
             return Vec::new();
         };
+        let translated = owner
+            .sequence
+            .and_then(|sequence| self.ports.get(&sequence));
+        let mut ports: Vec<u16> = translated.into_iter().flatten().copied().collect();
+        ports.retain(|port| *port != own);
+        ports.push(own);
+        ports
+            .into_iter()
+            .flat_map(|port| self.take_at(port, owner))
+            .collect()
+    }
+
+    fn take_at(&mut self, port: u16, owner: &Owner) -> Vec<Observed> {
         let Some(facts) = self.by_port.get_mut(&port) else {
             return Vec::new();
         };
@@ -123,7 +152,7 @@ impl Floating {
     }
 
     pub fn forget_before(&mut self, now: KernelTime) {
-        while let Some((at, _)) = self.order.front()
+        while let Some(Floats { at, .. }) = self.order.front()
             && at + LIFETIME < now
         {
             self.forget_oldest();
@@ -136,9 +165,12 @@ impl Floating {
 
     /// Forgets the oldest fact; tells whether it was still unclaimed.
     fn forget_oldest(&mut self) -> bool {
-        let Some((at, port)) = self.order.pop_front() else {
+        let Some(Floats { at, port, sequence }) = self.order.pop_front() else {
             return false;
         };
+        if let Some(sequence) = sequence {
+            self.ports.remove(&sequence);
+        }
         let Some(facts) = self.by_port.get_mut(&port) else {
             return false;
         };

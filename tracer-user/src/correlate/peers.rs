@@ -5,7 +5,8 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::case::{Attempt, Fact, KernelTime, Observed, PeerEnded};
+use super::Ended;
+use crate::case::{Fact, KernelTime, Netns, Observed, PeerEnded};
 
 /// How long a worker may take to notice: `proxy_read_timeout` is 60 seconds by default, and what
 /// is filtered is sent again at growing intervals.
@@ -40,16 +41,18 @@ impl Peers {
     }
 
     /// What ended the connection of that attempt.
-    pub fn of(&self, attempt: &Attempt) -> Vec<Observed> {
+    pub fn of(&self, of: &Ended) -> Vec<Observed> {
+        let attempt = &of.attempt;
         let (Some(local), Some(remote)) = (attempt.local, attempt.remote) else {
             return Vec::new();
         };
-        let ended = self.ended.get(&(canonical(local), canonical(remote)));
+        let pair = (canonical(local), canonical(remote));
         let in_time = |at: KernelTime| at + SKEW >= attempt.started;
-        ended
+        self.ended
+            .get(&pair)
             .into_iter()
             .flatten()
-            .filter(|(at, _)| in_time(*at))
+            .filter(|(at, end)| in_time(*at) && may_end_in(end.netns, of.netns, pair))
             .map(|(at, end)| Observed {
                 at: *at,
                 fact: Fact::PeerEnded(end.clone()),
@@ -58,8 +61,8 @@ impl Peers {
     }
 
     /// Whether a process that was dying ended the connection of that attempt.
-    pub fn died_of(&self, attempt: &Attempt) -> bool {
-        self.of(attempt)
+    pub fn died_of(&self, ended: &Ended) -> bool {
+        self.of(ended)
             .iter()
             .any(|seen| matches!(&seen.fact, Fact::PeerEnded(end) if end.exit_code.is_some()))
     }
@@ -85,6 +88,13 @@ impl Peers {
             }
         }
     }
+}
+
+/// A namespace that dials itself meets nobody else, and others have the same connection within
+/// themselves: loopback is everywhere, and so are private addresses.
+fn may_end_in(netns: Netns, own: Option<Netns>, (nginx, target): Pair) -> bool {
+    let within = nginx.ip().is_loopback() || nginx.ip() == target.ip();
+    !within || own.is_none_or(|own| own == netns)
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

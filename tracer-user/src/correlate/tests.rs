@@ -4,7 +4,7 @@ use tracer_common::record::{CALLERS, Outcome};
 
 use super::*;
 use crate::{
-    case::{Connection, Endpoint, Icmp, Segment},
+    case::{Connection, Endpoint, Icmp, Netns, Segment},
     evidence::{Fate, UpstreamClosed},
 };
 
@@ -63,6 +63,29 @@ fn ended(at: KernelTime, local: &str, error: i32) -> Evidence {
     }
 }
 
+/// The other end of a connection within the namespace.
+fn peer_reset(at: KernelTime, netns: Netns) -> Evidence {
+    Evidence {
+        at,
+        what: What::PeerEnded {
+            nginx: address("127.0.0.1:40112"),
+            target: address("127.0.0.1:9101"),
+            ended: crate::case::PeerEnded {
+                how: crate::case::PeerEnd::Reset,
+                netns,
+                reason: None,
+                pid: 977,
+                comm: "app".to_owned(),
+                accepted: true,
+                listening: false,
+                exit_code: None,
+                death: None,
+            },
+            callers: [0; CALLERS],
+        },
+    }
+}
+
 fn reset_sent(at: KernelTime, from: &str, to: &str, sequence: u32) -> Evidence {
     Evidence {
         at,
@@ -103,6 +126,19 @@ fn run(evidence: Vec<Evidence>) -> Vec<Ended> {
         correlator.observe(one, &NoSymbols);
     }
     correlator.ready(KernelTime::MAX)
+}
+
+#[test]
+fn a_syn_is_found_behind_a_translation_of_its_source() {
+    let mut correlator = Correlator::default();
+    let translated = reset_sent(100 * MS, "10.0.0.1:61000", "127.0.0.1:9101", 1000);
+    let foreign = reset_sent(100 * MS, "10.0.0.1:61000", "127.0.0.1:9101", 1001);
+    for one in [translated, foreign, refused(100 * MS, "127.0.0.1:4000")] {
+        correlator.observe(one, &NoSymbols);
+    }
+    let ready = correlator.ready(KernelTime::MAX);
+    assert_eq!(ready[0].timeline.len(), 2);
+    assert_eq!(correlator.forgotten(), 0);
 }
 
 #[test]
@@ -389,28 +425,9 @@ const RECV: &str =
 fn a_complaint_and_the_connection_that_is_closed_next_are_one_failure() {
     let mut correlator = Correlator::default();
     let at = 1000 * MS;
-    correlator.observe(
-        Evidence {
-            at: at - MS,
-            what: What::PeerEnded {
-                nginx: address("127.0.0.1:40112"),
-                target: address("127.0.0.1:9101"),
-                ended: crate::case::PeerEnded {
-                    how: crate::case::PeerEnd::Reset,
-                    netns: 1,
-                    reason: None,
-                    pid: 977,
-                    comm: "app".to_owned(),
-                    accepted: true,
-                    listening: false,
-                    exit_code: None,
-                    death: None,
-                },
-                callers: [0; CALLERS],
-            },
-        },
-        &NoSymbols,
-    );
+    correlator.observe(peer_reset(at - MS, 1), &NoSymbols);
+    // Another namespace has the same connection within itself.
+    correlator.observe(peer_reset(at - MS, 2), &NoSymbols);
     correlator.observe(said(at, "error", RECV), &NoSymbols);
     correlator.observe(closed(at + MS / 10, "127.0.0.1:9101"), &NoSymbols);
     let ready = correlator.ready(at + 5 * MS);

@@ -4,7 +4,7 @@ use crate::case::{Case, Fact, Listener, Netns, Queue};
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, after, syn_queue_full, wording};
+use crate::diagnose::{addresses, after, copies, syn_queue_full, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn accept_queue_full(case: &Case) -> Option<Finding> {
@@ -46,7 +46,7 @@ pub(super) fn accept_queue_full(case: &Case) -> Option<Finding> {
                 ))
                 .missing("which of these listeners the SYN was given to")
         });
-    Some(found)
+    Some(copies::set_aside(case, found))
 }
 
 /// The last ACK of the handshake found the queue full: nginx believes that it is connected, the
@@ -194,9 +194,7 @@ fn overflow_dropped(case: &Case) -> bool {
 }
 
 pub(super) fn syn_dropped(case: &Case) -> bool {
-    case.timeline
-        .iter()
-        .any(|observed| matches!(observed.fact, Fact::Dropped { .. }))
+    copies::drops_of_originals(case).next().is_some()
 }
 
 #[cfg(test)]
@@ -268,6 +266,63 @@ mod tests {
             (verdict.code, verdict.confidence),
             (Code::AcceptQueueFull, Confidence::Certain)
         );
+    }
+
+    #[test]
+    fn a_copy_that_is_freed_explains_less_than_a_full_queue() {
+        let mut case = silent("127.0.0.1:9101", 2000);
+        let mut full = listener("127.0.0.1:9101", OWN, "python3");
+        full.queue = Some(Queue {
+            length: 129,
+            limit: 128,
+        });
+        case.host.listeners = vec![full];
+        case.timeline = vec![
+            observed(25, drop_of("127.0.0.1:9101", OTHER, "OTHERHOST", None)),
+            observed(
+                26,
+                drop_of("127.0.0.1:9101", OWN, "PACKET_SOCK_ERROR", None),
+            ),
+            observed(1_000_000, Fact::Retransmitted { error: Some(0) }),
+        ];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::AcceptQueueFull, Confidence::Certain)
+        );
+        assert!(verdict.because.iter().any(|words| words.contains("a copy")));
+        case.host.listeners.clear();
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::PacketDropped, Confidence::Possible)
+        );
+    }
+
+    #[test]
+    fn a_full_queue_behind_a_translation_is_blamed() {
+        let mut case = silent("10.96.0.10:80", 2000);
+        case.timeline = vec![observed(1_000_000, Fact::Retransmitted { error: Some(0) })];
+        case.host.tracked_to = Some(address("10.99.1.2:8080"));
+        let mut full = listener("0.0.0.0:8080", OTHER, "python3");
+        full.queue = Some(Queue {
+            length: 129,
+            limit: 128,
+        });
+        case.host.listeners = vec![full];
+        case.host.owners = vec![OTHER];
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::NoAnswer, Confidence::Possible)
+        );
+        case.host.far_end = Some(OTHER);
+        let diagnosis = diagnose(&case);
+        assert_eq!(
+            (diagnosis.verdict.code, diagnosis.verdict.confidence),
+            (Code::AcceptQueueFull, Confidence::Certain)
+        );
+        assert_eq!(diagnosis.translated_to, Some(address("10.99.1.2:8080")));
     }
 
     #[test]

@@ -96,21 +96,12 @@ pub(super) fn covers(listener: &Listener, target: SocketAddr) -> bool {
 
 /// Whether the target lies on this host, in any of its network namespaces.
 pub(super) fn is_on_this_host(case: &Case) -> bool {
-    let loopback = destination(case).is_some_and(|address| is_loopback(address.ip()));
-    let local_route = case
-        .host
-        .route
-        .as_ref()
-        .is_some_and(|route| route.kind.as_deref() == Some("local"));
-    loopback || local_route || owners(case).next().is_some()
+    let loopback = target(case).is_some_and(|address| is_loopback(address.ip()));
+    loopback || stays(case) || owners(case).next().is_some()
 }
 
-/// The network namespaces in which the target's address is at home; none are known for the
-/// address that NAT put in its place.
+/// The network namespaces in which the target's address is at home.
 pub(super) fn homes(case: &Case) -> Vec<Netns> {
-    if translated_to(case).is_some() {
-        return Vec::new();
-    }
     let homes: Vec<Netns> = owners(case).collect();
     if homes.is_empty() && is_on_this_host(case) {
         vec![case.worker.netns]
@@ -123,7 +114,7 @@ pub(super) fn homes(case: &Case) -> Vec<Netns> {
 /// them: private addresses repeat from one unconnected namespace to the next, and beyond the host.
 /// Empty where the address has a home.
 pub(super) fn namesakes(case: &Case) -> Vec<Netns> {
-    if translated_to(case).is_some() || is_on_this_host(case) {
+    if is_on_this_host(case) {
         Vec::new()
     } else {
         case.host.owners.clone()
@@ -132,15 +123,22 @@ pub(super) fn namesakes(case: &Case) -> Vec<Netns> {
 
 /// Whether `netns` owns the address, be the SYN bound for it or not.
 pub(super) fn is_owned_in(case: &Case, netns: Netns) -> bool {
-    let untranslated = translated_to(case).is_none();
-    untranslated && (case.host.owners.contains(&netns) || homes(case).contains(&netns))
+    case.host.owners.contains(&netns) || homes(case).contains(&netns)
+}
+
+/// Nothing leaves the namespace by a local route, and nobody is asked for a link-layer address.
+pub(super) fn stays(case: &Case) -> bool {
+    let route = case.host.route.as_ref();
+    route.is_some_and(|route| route.kind.as_deref() == Some("local"))
 }
 
 /// Owners of the address that the SYN was bound for: nginx's own namespace, the one that its
-/// routes lead to, and those in which a packet of the attempt was seen.
+/// routes lead to, and those in which a packet of the attempt was seen. What is translated on the
+/// way may get an address that nginx's namespace has as well.
 fn owners(case: &Case) -> impl Iterator<Item = Netns> {
-    case.host.owners.iter().copied().filter(|netns| {
-        *netns == case.worker.netns
+    let own = stays(case) || translated_to(case).is_none();
+    case.host.owners.iter().copied().filter(move |netns| {
+        (own && *netns == case.worker.netns)
             || case.host.far_end == Some(*netns)
             || case
                 .timeline

@@ -7,7 +7,7 @@ use crate::case::{
     Process,
 };
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, wording};
+use crate::diagnose::{addresses, reset_unaccepted, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) use reuse::reused;
@@ -251,6 +251,9 @@ pub(super) fn peer_ended_words(case: &Case, ended: &PeerEnded) -> String {
         ),
         (PeerEnd::ResetInAnswer, _) => format!(
             "the kernel of {place} answered a segment of the connection with a reset ({reason})"
+        ),
+        (PeerEnd::Reset, false) if !reset_unaccepted::never_accepted(ended) => format!(
+            "the kernel of {place} reset the connection, which its process had closed ({reason})"
         ),
         (PeerEnd::Reset, false) => format!(
             "{who} ended the listener in whose accept queue the connection waited, and its kernel reset it ({reason})"

@@ -50,6 +50,10 @@ pub(super) fn firewall_drop(case: &Case) -> Option<Finding> {
     .when(dropped.by == Dropper::UnreadQueue && suspects.fitting.is_empty(), |finding| {
         finding.fix("start the program that reads the NFQUEUE, or add --queue-bypass to the rule")
     });
+    let finding = match dropped.answer {
+        true => finding,
+        false => evidence::sent_on_since(case, dropped.at, finding),
+    };
     Some(if maybe_soft(case) && !sure {
         finding.relies_on(&[Observation::IcmpReceived])
     } else {

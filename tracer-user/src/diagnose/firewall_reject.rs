@@ -1,32 +1,35 @@
 //! `firewall-reject`: netfilter on this host answered the SYN with a reset or an ICMP error.
 
-use crate::case::{Action, Case, Fact, Icmp};
+use crate::case::{Action, Case, Fact, Icmp, KernelTime};
 use crate::diagnose::coverage::{Observation, is_unavailable};
 use crate::diagnose::evidence::{self, Dropper, FilterDrop, IcmpSent, rejects};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::firewall::{self, Did, Incident, Suspects};
-use crate::diagnose::{addresses, icmp, wording};
+use crate::diagnose::{addresses, after, icmp, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn firewall_reject(case: &Case) -> Option<Finding> {
     if evidence::refusal(case).is_some_and(|refusal| refusal.confidence == Confidence::Certain) {
         return None;
     }
-    let dropped = evidence::filter_drops(case)
-        .rfind(|dropped| !dropped.answer && dropped.by == Dropper::Verdict);
-    rejected_by_icmp(case, dropped)
-        .or_else(|| rejected_by_answer(case, dropped?))
-        .or_else(|| rejected_unheard(case, dropped?))
+    rejected_by_icmp(case)
+        .or_else(|| rejected_by_answer(case))
+        .or_else(|| rejected_unheard(case, drops(case).next_back()?))
+}
+
+/// SYNs that netfilter freed, in time order.
+fn drops(case: &Case) -> impl DoubleEndedIterator<Item = FilterDrop<'_>> {
+    evidence::filter_drops(case).filter(|drop| !drop.answer && drop.by == Dropper::Verdict)
 }
 
 /// The ICMP error was sent from within a hook, or where netfilter freed the SYN, or is one that
 /// only a packet filter sends about TCP.
-fn rejected_by_icmp(case: &Case, dropped: Option<FilterDrop>) -> Option<Finding> {
+fn rejected_by_icmp(case: &Case) -> Option<Finding> {
     let sent = evidence::icmp_sent(case)
         .rev()
-        .find(|sent| sent.hook.is_some() || filtered_in(dropped, *sent))
+        .find(|sent| sent.hook.is_some() || dropped_with(case, sent).is_some())
         .or_else(|| evidence::icmp_sent(case).rfind(|sent| icmp::only_filters_send(sent.icmp)))?;
-    let dropped = dropped.filter(|dropped| dropped.netns == sent.netns);
+    let dropped = dropped_with(case, &sent);
     let known = sent.hook.is_some() || dropped.is_some();
     let incident = Incident {
         netns: sent.netns,
@@ -62,19 +65,25 @@ fn rejected_by_icmp(case: &Case, dropped: Option<FilterDrop>) -> Option<Finding>
     ))
 }
 
-/// The SYN was freed by netfilter, and nginx heard an answer that no TCP stack here sent.
-fn rejected_by_answer(case: &Case, dropped: FilterDrop) -> Option<Finding> {
+/// The SYN was freed by netfilter, and nginx heard at once an answer that no TCP stack here sent.
+fn rejected_by_answer(case: &Case) -> Option<Finding> {
     let errno = evidence::answered_errno(case);
-    let reset = evidence::reset_received(case) && errno == Some(libc::ECONNREFUSED);
-    let (did, answer) = match (reset, received(case), errno) {
-        (true, _, _) => (Did::Reset, "a TCP reset".to_owned()),
-        (false, Some(icmp), _) => (Did::Icmp(icmp), icmp::words(icmp)),
-        (false, None, Some(errno)) => (
+    let reset = after::reset_received(case).filter(|_| errno == Some(libc::ECONNREFUSED));
+    let (heard_at, did, answer) = match (reset, received(case), errno) {
+        (Some(at), _, _) => (Some(at), Did::Reset, "a TCP reset".to_owned()),
+        (None, Some((at, icmp)), _) => (Some(at), Did::Icmp(icmp), icmp::words(icmp)),
+        (None, None, Some(errno)) => (
+            None,
             Did::Answered(errno),
             format!("what nginx saw as {}", wording::errno_name(errno)),
         ),
-        (false, None, None) => return None,
+        (None, None, None) => return None,
     };
+    let reset = reset.is_some();
+    let dropped = drops(case).rfind(|dropped| match heard_at {
+        Some(at) => evidence::belong_together(case, dropped.at, at),
+        None => !evidence::sent_between(case, dropped.at, case.attempt.ended),
+    })?;
     let incident = dropped.incident(did);
     let finding = firewall::finding(
         case,
@@ -111,7 +120,8 @@ fn rejected_unheard(case: &Case, dropped: FilterDrop) -> Option<Finding> {
         return None;
     }
     let did = format!("rejected the SYN to {}", target(case));
-    let mut finding = firewall::finding(case, Code::FirewallReject, &incident, &stopping, &did);
+    let finding = firewall::finding(case, Code::FirewallReject, &incident, &stopping, &did);
+    let mut finding = evidence::sent_on_since(case, dropped.at, finding);
     finding
         .summary
         .push_str("; the rejection did not reach nginx");
@@ -156,16 +166,19 @@ fn heard(case: &Case, finding: Finding) -> Finding {
     }
 }
 
-fn filtered_in(dropped: Option<FilterDrop>, sent: IcmpSent) -> bool {
-    dropped.is_some_and(|dropped| dropped.netns == sent.netns)
+/// The SYN that netfilter freed as the ICMP error was sent.
+fn dropped_with<'c>(case: &'c Case, sent: &IcmpSent) -> Option<FilterDrop<'c>> {
+    drops(case).rfind(|dropped| {
+        dropped.netns == sent.netns && evidence::belong_together(case, dropped.at, sent.at)
+    })
 }
 
-fn received(case: &Case) -> Option<Icmp> {
+fn received(case: &Case) -> Option<(KernelTime, Icmp)> {
     case.timeline
         .iter()
         .rev()
         .find_map(|observed| match observed.fact {
-            Fact::IcmpReceived { icmp, .. } => icmp::errno(icmp).map(|_| icmp),
+            Fact::IcmpReceived { icmp, .. } => icmp::errno(icmp).map(|_| (observed.at, icmp)),
             _ => None,
         })
 }
@@ -200,6 +213,76 @@ mod tests {
             drop_of("127.0.0.1:9101", OWN, "NETFILTER_DROP", Some(Hook::Input)),
         ));
         assert_eq!(diagnose(&closed).verdict.code, Code::NoListener);
+    }
+
+    /// The first SYN was dropped, and the second one was sent after a second.
+    fn dropped_once(mut case: Case) -> Case {
+        let first = drop_of(
+            "203.0.113.7:9101",
+            OWN,
+            "NETFILTER_DROP",
+            Some(Hook::Output),
+        );
+        let again = Fact::Retransmitted { error: Some(0) };
+        case.timeline.push(observed(25, first));
+        case.timeline.push(observed(1_000_000, again));
+        case
+    }
+
+    #[test]
+    fn a_reset_of_the_second_syn_is_no_rejection_of_the_first() {
+        let mut case = dropped_once(refused_from_afar("203.0.113.7:9101"));
+        case.timeline[0].at = START + SECOND + MILLISECOND;
+        case.attempt.ended = case.timeline[0].at;
+        case.timeline.sort_by_key(|seen| seen.at);
+        assert_eq!(diagnose(&case).verdict.code, Code::RemoteRefused);
+        case.timeline
+            .retain(|seen| !matches!(seen.fact, Fact::Retransmitted { .. }));
+        assert_eq!(diagnose(&case).verdict.code, Code::RemoteRefused);
+        case.timeline[0].at = START + SECOND + MILLISECOND;
+        assert_eq!(diagnose(&case).verdict.code, Code::FirewallReject);
+    }
+
+    #[test]
+    fn a_neighbour_that_the_second_syn_did_not_find_is_no_rejection_of_the_first() {
+        let unreachable = Ending::SocketError {
+            errno: libc::EHOSTUNREACH,
+        };
+        let mut case = dropped_once(case("203.0.113.7:9101", unreachable));
+        case.attempt.ended = START + 4 * SECOND;
+        case.timeline.extend([
+            observed(4_000_000, icmp_sent("203.0.113.7:9101", OWN, 3, 1, None)),
+            observed(
+                4_000_000,
+                drop_of("203.0.113.7:9101", OWN, "NEIGH_FAILED", None),
+            ),
+        ]);
+        assert_eq!(diagnose(&case).verdict.code, Code::NeighbourUnreachable);
+    }
+
+    #[test]
+    fn a_drop_of_the_first_syn_alone_is_not_certain_to_be_why_none_was_answered() {
+        let case = dropped_once(silent("203.0.113.7:9101", 2500));
+        let verdict = diagnose(&case).verdict;
+        assert_eq!(
+            (verdict.code, verdict.confidence),
+            (Code::FirewallDrop, Confidence::Probable)
+        );
+        assert!(
+            verdict
+                .missing
+                .iter()
+                .any(|words| words.contains("sent again"))
+        );
+        let mut all = case;
+        let again = drop_of(
+            "203.0.113.7:9101",
+            OWN,
+            "NETFILTER_DROP",
+            Some(Hook::Output),
+        );
+        all.timeline.push(observed(1_000_010, again));
+        assert_eq!(diagnose(&all).verdict.confidence, Confidence::Certain);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::case::{Case, Netns};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, icmp, programs, wording};
+use crate::diagnose::{addresses, copies, icmp, programs, wording};
 use crate::verdict::{Code, Confidence};
 
 /// The kernel waits this long for an answer before it asks again (`retrans_time_ms`).
@@ -153,7 +153,8 @@ fn proof(case: &Case) -> Option<(Netns, Confidence)> {
     {
         return Some((netns, Confidence::Certain));
     }
-    let waiting = evidence::retransmissions(case).any(|error| error == -libc::EBUSY);
+    // What was sent later left, so the neighbour has answered since.
+    let waiting = evidence::retransmissions(case).last() == Some(-libc::EBUSY);
     let unresolved = unresolved(case).is_some();
     let own_icmp = evidence::icmp_sent(case).any(|sent| {
         sent.netns == own && sent.hook.is_none() && icmp::is_host_unreachable(sent.icmp)
@@ -161,7 +162,9 @@ fn proof(case: &Case) -> Option<(Netns, Confidence)> {
     let left = evidence::retransmissions(case).any(|error| error == 0);
     match (unresolved, waiting || own_icmp) {
         (true, true) => Some((own, Confidence::Certain)),
-        (false, true) => Some((own, Confidence::Probable)),
+        (false, true) if own_icmp || !is_known_to_need_none(case) => {
+            Some((own, Confidence::Probable))
+        }
         // An entry is incomplete for a moment whenever a neighbour is asked for the first time.
         (true, false) if !left && !dropped(case) => Some((
             own,
@@ -175,6 +178,18 @@ fn proof(case: &Case) -> Option<(Netns, Confidence)> {
     }
 }
 
+/// The SYN waits for something else, such as a program that reads an NFQUEUE: it goes to this host
+/// itself, its next hop has answered, or nobody was asked.
+fn is_known_to_need_none(case: &Case) -> bool {
+    let host = &case.host;
+    let device = host.route.as_ref().and_then(|route| route.device.as_ref());
+    match &host.neighbour {
+        _ if addresses::stays(case) => true,
+        Some(neighbour) => neighbour.state != "none",
+        None => device.is_some() && host.unread.is_empty(),
+    }
+}
+
 fn unresolved(case: &Case) -> Option<&crate::case::Neighbour> {
     case.host
         .neighbour
@@ -183,9 +198,7 @@ fn unresolved(case: &Case) -> Option<&crate::case::Neighbour> {
 }
 
 fn dropped(case: &Case) -> bool {
-    case.timeline
-        .iter()
-        .any(|observed| matches!(observed.fact, crate::case::Fact::Dropped { .. }))
+    copies::drops_of_originals(case).next().is_some()
 }
 
 #[cfg(test)]
@@ -243,6 +256,38 @@ mod tests {
         let verdict = diagnose(&case).verdict;
         assert_eq!(verdict.confidence, Confidence::Probable);
         assert!(verdict.summary.contains("never left"));
+    }
+
+    #[test]
+    fn nobody_is_asked_for_an_address_of_this_host() {
+        let mut case = silent("203.0.113.7:9101", 2000);
+        case.timeline = vec![observed(
+            1_000_000,
+            Fact::Retransmitted { error: Some(-16) },
+        )];
+        case.host.route = Some(route(None, "local", None));
+        case.host.owners = vec![OWN];
+        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
+    }
+
+    #[test]
+    fn what_waits_for_another_reason_is_not_the_neighbours() {
+        let mut case = silent("203.0.113.7:9101", 4000);
+        let waits = Fact::Retransmitted { error: Some(-16) };
+        case.timeline = vec![observed(1_000_000, waits)];
+        let mut by_eth0 = route(None, "unicast", None);
+        by_eth0.device = Some("eth0".to_owned());
+        assert_eq!(
+            diagnose(&case).verdict.code,
+            Code::NeighbourUnreachable,
+            "nothing is known of it"
+        );
+        case.host.route = Some(by_eth0);
+        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
+        case.host.neighbour = Some(neighbour("203.0.113.7", "reachable"));
+        assert_eq!(diagnose(&case).verdict.code, Code::Undetermined);
+        case.host.neighbour = Some(neighbour("203.0.113.7", "incomplete"));
+        assert_eq!(diagnose(&case).verdict.code, Code::NeighbourUnreachable);
     }
 
     #[test]

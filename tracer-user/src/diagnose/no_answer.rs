@@ -4,7 +4,7 @@ use crate::case::Case;
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, narration, programs, remote_refused, surface, wording};
+use crate::diagnose::{addresses, copies, narration, programs, remote_refused, surface, wording};
 use crate::event::Surface;
 use crate::verdict::{Code, Confidence};
 
@@ -30,6 +30,8 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
     let confidence = match (known_to_leave, client_left) {
         (true, false) if !namesakes => Confidence::Certain,
         _ if left_early => Confidence::Possible,
+        // Where this host translates to an address of its own, that is hardly by chance.
+        _ if namesakes && addresses::translated_to(case).is_some() => Confidence::Possible,
         _ => Confidence::Probable,
     };
     let tries = match sent_again {
@@ -37,11 +39,12 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
         more => format!("{} SYNs", more.saturating_add(1)),
     };
     let unseen = programs::of_xdp(case, case.worker.netns, |mode| mode != "generic");
-    let confidence = match unseen.is_empty() {
+    let confidence = match unseen.is_empty() && copies::freed(case).is_none() {
         true => confidence,
         false => confidence.min(Confidence::Probable),
     };
-    Some(finding(case, confidence, &format!("{tries} to {target}")).fix(wording::in_namespace(
+    let found = finding(case, confidence, &format!("{tries} to {target}"));
+    Some(copies::set_aside(case, found).fix(wording::in_namespace(
         case,
         case.worker.netns,
         &format!("traceroute -T -p {} {}", target.port(), target.ip()),
@@ -56,6 +59,9 @@ pub(super) fn no_answer(case: &Case) -> Option<Finding> {
     })
     .when(sent_again == 0 && !left_early, |finding| {
         finding.missing("a second SYN, whose sending tells whether it left: nginx gave up before it was due")
+    })
+    .when(copies::freed(case).is_some(), |finding| {
+        finding.missing("whether what was freed was a copy: of the packet itself it would be a drop on this host")
     })
     .when(namesakes, |finding| {
         finding.because(remote_refused::address_owners(case, target.ip()))
@@ -75,7 +81,11 @@ fn finding(case: &Case, confidence: Confidence, syns: &str) -> Finding {
         confidence,
         format!("{syns} left this host and nothing came back"),
     )
-    .because("nothing on this host was seen to drop a packet of this attempt, and no reset or ICMP error was seen to arrive")
+    .because(if copies::freed(case).is_none() {
+        "nothing on this host was seen to drop a packet of this attempt, and no reset or ICMP error was seen to arrive"
+    } else {
+        "no reset or ICMP error was seen to arrive"
+    })
     .with(case.host.neighbour.as_ref(), |finding, neighbour| {
         finding.because(format!(
             "the next hop {} on {} is {} in the neighbour table",

@@ -1,10 +1,10 @@
 //! `packet-dropped`: the kernel dropped the SYN or its answer outside netfilter.
 
-use crate::case::{Case, Circumstances, Fact, Netns, Segment};
+use crate::case::{Case, Circumstances, Fact, KernelTime, Netns, Segment};
 use crate::diagnose::coverage::{Observation, is_unavailable};
 use crate::diagnose::evidence;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{addresses, narration, programs, route_refused, wording};
+use crate::diagnose::{addresses, copies, narration, programs, route_refused, wording};
 use crate::verdict::{Code, Confidence};
 use eater::Eater;
 
@@ -15,19 +15,39 @@ pub(super) fn packet_dropped(case: &Case) -> Option<Finding> {
     if !evidence::ended_in_silence(case) {
         return None;
     }
-    last_drop(case)
+    last_drop(case, |fact| !copies::may_be_a_copy(case, fact))
         .map(|dropped| {
-            if is_refusal_by_route(&dropped) {
+            let finding = if is_refusal_by_route(&dropped) {
                 route_refused::in_passing(case, dropped.netns, dropped.segment, dropped.answer)
             } else {
-                by_reason(case, dropped)
+                by_reason(case, &dropped)
+            };
+            match dropped.answer {
+                true => finding,
+                false => evidence::sent_on_since(case, dropped.at, finding),
             }
         })
         .or_else(|| by_retransmission(case))
         .or_else(|| unseen::by_native_xdp(case))
 }
 
+/// A packet was freed, and it may have been a copy: where nothing else explains the silence, it
+/// need not have been one.
+pub(super) fn perhaps_dropped(case: &Case) -> Option<Finding> {
+    if !evidence::ended_in_silence(case) {
+        return None;
+    }
+    let dropped = last_drop(case, |fact| copies::may_be_a_copy(case, fact))?;
+    let mut finding = by_reason(case, &dropped)
+        .missing("whether it was the packet itself: bridges, and packet sockets such as tcpdump's, make copies, which are freed just so");
+    finding.confidence = Confidence::Possible;
+    // Of a copy none of them holds.
+    finding.ruled_out.clear();
+    Some(finding)
+}
+
 struct Dropped<'a> {
+    at: KernelTime,
     netns: Netns,
     reason: &'a str,
     location: Option<&'a str>,
@@ -38,11 +58,11 @@ struct Dropped<'a> {
 
 /// The last drop that swallowed a packet. A closed port's SYN is freed too, and so is the answer
 /// that comes after nginx has closed its socket; those are consequences, not causes.
-fn last_drop(case: &Case) -> Option<Dropped<'_>> {
+fn last_drop(case: &Case, counts: impl Fn(&Fact) -> bool) -> Option<Dropped<'_>> {
     case.timeline
         .iter()
         .rev()
-        .filter(|observed| observed.at <= case.attempt.ended)
+        .filter(|observed| observed.at <= case.attempt.ended && counts(&observed.fact))
         .find_map(|observed| match &observed.fact {
             Fact::Dropped {
                 netns,
@@ -53,6 +73,7 @@ fn last_drop(case: &Case) -> Option<Dropped<'_>> {
                 circumstances,
                 ..
             } if !matches!(reason.as_str(), "NO_SOCKET" | "TCP_RESET") => Some(Dropped {
+                at: observed.at,
                 netns: *netns,
                 reason,
                 location: location.as_deref(),
@@ -72,13 +93,13 @@ fn is_refusal_by_route(dropped: &Dropped<'_>) -> bool {
         && matches!(dropped.location, Some("ip_error" | "ip6_pkt_drop"))
 }
 
-fn by_reason(case: &Case, dropped: Dropped<'_>) -> Finding {
+fn by_reason(case: &Case, dropped: &Dropped<'_>) -> Finding {
     let packet = if dropped.answer {
         "the answer of"
     } else {
         "the SYN to"
     };
-    let eater = Eater::of(case, &dropped);
+    let eater = Eater::of(case, dropped);
     let location = dropped
         .location
         .map_or_else(String::new, |location| format!(" at {location}"));
@@ -158,6 +179,9 @@ mod tests {
     fn a_blackhole_on_the_way_is_routing_and_names_its_namespace() {
         let mut case = silent("10.99.1.2:9101", 2000);
         let mut drop = drop_of("10.99.1.2:9101", OTHER, "NOT_SPECIFIED", None);
+        if let Fact::Dropped { location, .. } = &mut drop {
+            *location = Some("ip_forward".to_owned());
+        }
         case.timeline = vec![observed(25, drop.clone())];
         assert_eq!(diagnose(&case).verdict.code, Code::PacketDropped);
         if let Fact::Dropped { location, .. } = &mut drop {

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Met, PeerEnd, Phase};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{after, wording};
+use crate::diagnose::{after, reset_unaccepted, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn protocol_mismatch(case: &Case) -> Option<Finding> {
@@ -85,8 +85,9 @@ fn no_tls_answer(case: &Case) -> Option<Finding> {
     } else if complaint.met == Met::Closed || complaint.is_reset() {
         let given_up = after::peer_ended(case).is_some_and(|ended| {
             let reason = ended.reason.as_deref().unwrap_or_default();
-            ended.how == PeerEnd::Reset
-                && (!ended.accepted || ["TCP_ABORT_ON_CLOSE", "TCP_STATE"].contains(&reason))
+            let unread = ended.how == PeerEnd::Reset
+                && ["TCP_ABORT_ON_CLOSE", "TCP_STATE"].contains(&reason);
+            unread || reset_unaccepted::never_accepted(ended)
         });
         (!given_up).then_some(
             "the backend hung up on the TLS handshake without a TLS alert: it may not speak TLS",

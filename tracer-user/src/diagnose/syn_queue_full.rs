@@ -4,7 +4,7 @@
 use crate::case::{Case, Listener, Waiting};
 use crate::diagnose::coverage::Observation;
 use crate::diagnose::finding::Finding;
-use crate::diagnose::{accept_queue_full, addresses, evidence, wording};
+use crate::diagnose::{accept_queue_full, addresses, copies, evidence, wording};
 use crate::verdict::{Code, Confidence};
 
 pub(super) fn syn_queue_full(case: &Case) -> Option<Finding> {
@@ -27,8 +27,7 @@ pub(super) fn syn_queue_full(case: &Case) -> Option<Finding> {
     };
     let port = listener.address.port();
     let own = |command: &str| wording::in_namespace(case, listener.netns, command);
-    Some(
-        Finding::new(
+    let found = Finding::new(
             Code::SynQueueFull,
             confidence,
             format!(
@@ -59,8 +58,8 @@ pub(super) fn syn_queue_full(case: &Case) -> Option<Finding> {
         .fix(own("sysctl -w net.ipv4.tcp_syncookies=1"))
         .fix(own("sysctl -w net.ipv4.tcp_max_syn_backlog=4096"))
         .fix("a larger backlog in the listen() of the backend, together with net.core.somaxconn")
-        .listener(Some(listener)),
-    )
+        .listener(Some(listener));
+    Some(copies::set_aside(case, found))
 }
 
 /// What waits on the listener's port.

@@ -113,7 +113,11 @@ fn unexplained_silence(case: &Case) -> Finding {
         ),
     );
     let listener = addresses::covering_listener(case, None);
+    let waits = evidence::retransmissions(case).any(|error| error == -libc::EBUSY);
     finding
+        .when(waits, |finding| {
+            finding.missing("where the SYN still waits: in a queue of a packet filter or of a device or, where a rule sends it elsewhere, for the link-layer address of a neighbour")
+        })
         .when(addresses::is_on_this_host(case), |finding| {
             finding.missing("a drop inside this host that gives no reason: a full SYN queue, an accept queue that was full only for a while, or a native XDP program")
         })

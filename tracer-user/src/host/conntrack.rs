@@ -14,12 +14,17 @@ use crate::host::netlink::{Conversation, NetlinkError};
 use crate::host::netns::{Namespace, within};
 use crate::host::packet_filter::presence;
 
+mod listed;
+
 /// The destination that the connection from `from` to `to` really has: another than `to` where it
-/// is translated. Null where the kernel does not track it, or cannot be asked without loading a
-/// module.
+/// is translated. Null where the kernel does not track it, or does not say so: its list is looked
+/// through where asking for one connection would load a module.
 pub fn destination(namespace: &Namespace, from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-    if from.is_ipv4() != to.is_ipv4() || !presence::conntrack().unwrap_or(false) {
+    if from.is_ipv4() != to.is_ipv4() {
         return None;
+    }
+    if !presence::conntrack().unwrap_or(false) {
+        return listed::replied_from(namespace, from, to);
     }
     let opened = within(namespace, || Conversation::open(NETLINK_NETFILTER));
     let answer = ask(&mut opened.ok()?.ok()?, from, to).ok()?;
@@ -117,6 +122,9 @@ mod tests {
         });
         let namespace = sandbox.namespace();
         assert_eq!(destination(&namespace, from, to), Some(real));
+        if std::path::Path::new("/proc/net/nf_conntrack").exists() {
+            assert_eq!(listed::replied_from(&namespace, from, to), Some(real));
+        }
         let other = SocketAddr::new(to.ip(), 7003);
         assert_eq!(destination(&namespace, from, other), None);
     }

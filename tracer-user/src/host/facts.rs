@@ -121,15 +121,7 @@ impl Host {
             .facts
             .owners
             .retain(|netns| *netns == worker.netns || self.is_connected(*netns));
-        let dialled_from = self.visit(worker.netns, &mut gathered.unread);
-        if let Some(mut visit) = dialled_from {
-            gathered.way(&mut visit, worker, attempt, target);
-            gathered.own_local_route(worker.netns);
-        }
-        let elsewhere = gathered.facts.owners.iter().any(|n| *n != worker.netns);
-        if elsewhere && reached.ip() == target.ip() {
-            gathered.facts.far_end = self.far_end(worker.netns, &question(worker, attempt, target));
-        }
+        let passed = self.way_there(worker, attempt, (target, arrived), &mut gathered);
         let stations: BTreeSet<Netns> = gathered
             .facts
             .owners
@@ -149,7 +141,12 @@ impl Host {
                 gathered.unread.truncate(told);
             }
         }
-        gathered.facts.listeners = self.listeners_about(&stations, reached.port());
+        // Past listeners of its own, perhaps.
+        let places = stations
+            .iter()
+            .copied()
+            .chain(passed.then_some(worker.netns));
+        gathered.facts.listeners = self.listeners_about(&places.collect(), reached.port());
         if let Some(ends) = waited_on(attempt, reached) {
             for netns in &stations {
                 let Some(mut visit) = self.visit(*netns, &mut gathered.unread) else {
@@ -166,6 +163,38 @@ impl Host {
         let lost = |netns: &Netns| self.listeners.lost_one_on(*netns, reached);
         gathered.facts.end_lost = stations.iter().any(lost);
         gathered
+    }
+
+    /// Reads how nginx's namespace leads to the target, or to where it translates it, and where
+    /// that way ends. Tells whether it translates it.
+    fn way_there(
+        &self,
+        worker: &Worker,
+        attempt: &Attempt,
+        (target, arrived): (SocketAddr, Option<(Netns, SocketAddr)>),
+        gathered: &mut Gathered,
+    ) -> bool {
+        let own = worker.netns;
+        let mut translated = arrived.filter(|(_, to)| to.ip().to_canonical() != target.ip());
+        let mut towards = target;
+        if let Some(mut visit) = self.visit(own, &mut gathered.unread) {
+            gathered.way(&mut visit, worker, attempt, target);
+            let stays = gathered.has_local_route();
+            if let Some((_, to)) = translated.take_if(|(netns, _)| *netns == own || stays) {
+                // Routed again once its destination was another (`ip_route_me_harder`).
+                towards = to;
+                gathered.way(&mut visit, worker, attempt, to);
+            }
+            gathered.own_local_route(own);
+        }
+        if gathered.facts.owners.iter().any(|netns| *netns != own) {
+            gathered.facts.far_end = match translated {
+                // A namespace on the way translated it, and its routes lead on.
+                Some((netns, to)) => self.far_end(netns, &Question::new(to, None)),
+                None => self.far_end(own, &question(worker, attempt, towards)),
+            };
+        }
+        towards != target
     }
 
     /// Reads who listens, or otherwise holds the port, in a namespace.
@@ -253,6 +282,7 @@ impl Gathered {
 
     /// How the worker's namespace leads to the target.
     fn way(&mut self, visit: &mut Visit, worker: &Worker, attempt: &Attempt, target: SocketAddr) {
+        self.facts.neighbour = None;
         let route = routes::route(visit, &question(worker, attempt, target));
         self.facts.route = self.noted("route", route);
         if let Some((hop, device)) = self.facts.route.as_ref().and_then(|r| next_hop(r, target)) {
@@ -268,11 +298,14 @@ impl Gathered {
     /// A local route may cover a network of which no interface has an address
     /// (`ip route add local …`): the SYN stays all the same.
     fn own_local_route(&mut self, netns: Netns) {
-        let route = self.facts.route.as_ref();
-        let local = route.is_some_and(|route| route.kind.as_deref() == Some("local"));
-        if local && !self.facts.owners.contains(&netns) {
+        if self.has_local_route() && !self.facts.owners.contains(&netns) {
             self.facts.owners.insert(0, netns);
         }
+    }
+
+    fn has_local_route(&self) -> bool {
+        let route = self.facts.route.as_ref();
+        route.is_some_and(|route| route.kind.as_deref() == Some("local"))
     }
 
     fn udp_on(&mut self, visit: &mut Visit, port: u16) {

@@ -129,6 +129,7 @@ fn arrival(timeline: &[Observed]) -> Option<(Netns, SocketAddr)> {
         .rev()
         .find_map(|seen| match &seen.fact {
             Fact::ResetSent { netns, segment, .. }
+            | Fact::IcmpSent { netns, segment, .. }
             | Fact::Dropped {
                 netns,
                 segment,

@@ -46,6 +46,15 @@ struct Standing {
     changed: bool,
 }
 
+impl Standing {
+    /// Whether a rule that the packet met is the one that was read: handles begin anew behind a
+    /// `flush ruleset`, and the same one may be another rule's by then.
+    fn is_certain(self, met: Option<u32>, read: Option<u32>) -> bool {
+        met.zip(read)
+            .map_or(!self.changed, |(met, read)| met == read)
+    }
+}
+
 impl Kept {
     pub fn of(namespace: &Namespace) -> Self {
         let reading = Reading::of(namespace);
@@ -142,7 +151,8 @@ impl Kept {
             || legacy::images(namespace),
             ends,
         );
-        let by_kernel = narrowed.known_by == KnownBy::Kernel;
+        let by_kernel = narrowed.known_by == KnownBy::Kernel
+            && standing.is_certain(question.generation, reading.ruleset.generation);
         let ends: Vec<&End> = narrowed.ends.iter().take(TOLD).collect();
         let texts = if standing.now {
             wording.of(namespace, &ends, || reading.still_stands(namespace))
@@ -255,6 +265,15 @@ mod tests {
         assert_eq!(kept.standing(150, Some(7)), standing(true, true));
         assert_eq!(kept.standing(late - 10, Some(7)), standing(true, false));
         assert_eq!(kept.standing(late + 10, Some(7)), standing(true, false));
+    }
+
+    #[test]
+    fn a_handle_is_certain_in_its_own_generation_alone() {
+        let unchanged = standing(true, false);
+        assert!(unchanged.is_certain(Some(4), Some(4)) && unchanged.is_certain(None, Some(4)));
+        assert!(!unchanged.is_certain(Some(4), Some(5)));
+        assert!(!standing(true, true).is_certain(None, Some(4)));
+        assert!(standing(true, true).is_certain(Some(4), Some(4)));
     }
 
     #[test]
