@@ -76,8 +76,7 @@ impl Recoveries {
             return None;
         }
         let key = (netns, address.clone());
-        // Records of two CPUs can arrive out of order: what stood before the failure is no
-        // recovery.
+        // Records of two CPUs can arrive out of order: what stood before the failure is no recovery.
         if self.down.get(&key)?.since > at {
             return None;
         }

@@ -39,8 +39,6 @@ const NEIGHBOURS: (&str, &str) = (
     RING,
     "packets of ARP or neighbour discovery that a packet filter dropped",
 );
-/// Of kinds that are not named below.
-const UNNAMED: (&str, &str) = (RING, "records of other kinds");
 const KERNEL: &str = "kernel";
 const USER: &str = "user space";
 
@@ -129,6 +127,9 @@ fn lost(place: &str, what: &str, count: u64) -> Option<Lost> {
     })
 }
 
+/// Records of a kind that is not named below.
+const UNNAMED: (&str, &str) = (RING, "records of other kinds");
+
 /// What a counter of the kernel's programs counts.
 fn described(index: usize) -> (&'static str, &'static str) {
     match index as u16 {
@@ -167,14 +168,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_record_has_a_name_for_its_loss() {
-        for index in 0..kind::COUNT {
-            assert_ne!(described(index.into()), UNNAMED, "{index}");
-        }
-        assert_eq!(described(kind::COUNT.into()), UNNAMED);
-    }
-
-    #[test]
     fn only_what_is_new_is_told_and_all_of_it_at_the_end() {
         let mut losses = Losses::default();
         let mut now = Counts {
@@ -193,5 +186,13 @@ mod tests {
         assert!(losses.since(2) && !losses.since(3));
         let all = losses.all(None);
         assert_eq!(all.iter().map(|lost| lost.count).sum::<u64>(), 6);
+    }
+
+    #[test]
+    fn every_kind_of_record_has_a_name_for_its_loss() {
+        for index in 0..kind::COUNT {
+            assert_ne!(described(index.into()), UNNAMED, "{index}");
+        }
+        assert_eq!(described(kind::COUNT.into()), UNNAMED);
     }
 }

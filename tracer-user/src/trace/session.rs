@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// ICMP errors are not observed by a probe but by sockets.
-pub const ICMP_RECEIVED: &str = "icmp-received";
+const ICMP_RECEIVED: &str = "icmp-received";
 const AUDIT_LOG: &str = "audit-log";
 
 /// Only root may look into the kernel and into other users' processes.
