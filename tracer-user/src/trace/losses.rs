@@ -43,8 +43,6 @@ const NEIGHBOURS: (&str, &str) = (
     RING,
     "packets of ARP or neighbour discovery that a packet filter dropped",
 );
-/// Of kinds that are not named below.
-const UNNAMED: (&str, &str) = (RING, "records of other kinds");
 /// What is missing there is only the name of who denied a call, and verdicts say so.
 const AUDIT: (&str, &str) = (USER, "times that records of the audit log found no room");
 /// How long before an attempt a packet may have been dropped for want of which its next hop is not
@@ -151,6 +149,9 @@ fn lost(place: &str, what: &str, count: u64) -> Option<Lost> {
     })
 }
 
+/// Records of a kind that is not named below.
+const UNNAMED: (&str, &str) = (RING, "records of other kinds");
+
 /// What a counter of the kernel's programs counts.
 fn described(index: usize) -> (&'static str, &'static str) {
     match index as u16 {
@@ -189,14 +190,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_record_has_a_name_for_its_loss() {
-        for index in 0..kind::COUNT {
-            assert_ne!(described(index.into()), UNNAMED, "{index}");
-        }
-        assert_eq!(described(kind::COUNT.into()), UNNAMED);
-    }
-
-    #[test]
     fn only_what_is_new_is_told_and_all_of_it_at_the_end() {
         let mut losses = Losses::default();
         let mut now = Counts {
@@ -232,5 +225,13 @@ mod tests {
         assert!(!losses.since(1));
         assert!(losses.of_neighbours_since(20 + NEIGHBOURS_BEFORE));
         assert!(!losses.of_neighbours_since(21 + NEIGHBOURS_BEFORE));
+    }
+
+    #[test]
+    fn every_kind_of_record_has_a_name_for_its_loss() {
+        for index in 0..kind::COUNT {
+            assert_ne!(described(index.into()), UNNAMED, "{index}");
+        }
+        assert_eq!(described(kind::COUNT.into()), UNNAMED);
     }
 }
