@@ -102,6 +102,11 @@ fn icmp_errors_are_heard_at_once_where_an_nginx_starts_later() -> Result<()> {
         &here,
         &Config::passing(&[("app", "10.77.0.2:20060")]),
     )?;
+    wait_for("the tool to listen", AT_ONCE, || {
+        let table = here.inside(|| Ok(fs::read_to_string("/proc/thread-self/net/raw")?))?;
+        // The first line is the head of the table.
+        Ok((table.lines().count() > 1).then_some(()))
+    })?;
     ensure!(nginx.get(&here, "app")?.status >= 500);
     let failure = tracer.failure(SOON, |failure| failure.nginx.netns == here.inode())?;
     let verdict = &failure.verdict;
