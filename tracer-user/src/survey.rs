@@ -289,6 +289,10 @@ impl Survey {
                 if self.nginxes.is_certainly_none(pid) {
                     return vec![Answer::Unfollow(vec![pid])];
                 }
+                // Its namespace is to be listened in before it dials.
+                if self.nginxes.belongs_to_none_yet(pid) {
+                    return self.look_around();
+                }
             }
             _ => {}
         }

@@ -1,15 +1,19 @@
 //! The answer, or its absence, comes from off this host.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use whyrefused_tests::host::{Host, program, skip};
 use whyrefused_tests::namespace::Namespace;
 use whyrefused_tests::nginx::{Config, Nginx};
-use whyrefused_tests::patience::SOON;
+use whyrefused_tests::patience::{SOON, wait_for};
 use whyrefused_tests::scene::{Scene, refused, reported, timed_out};
 use whyrefused_tests::tracer::Tracer;
 use whyrefused_tests::wire::Wire;
+
+/// Much less than the tool waits between two looks for what nobody announced.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// A namespace with a cable to machines that answer as `arguments` say.
 fn wired(arguments: &[&str]) -> Result<Option<(Host, Namespace, Wire)>> {
@@ -88,7 +92,7 @@ fn an_icmp_error_from_off_this_host_is_explained_as_icmp_unreachable() -> Result
 }
 
 #[test]
-fn icmp_errors_are_heard_by_the_first_request_of_an_nginx_that_starts_later() -> Result<()> {
+fn icmp_errors_are_heard_at_once_where_an_nginx_starts_later() -> Result<()> {
     let Some((host, here, _wire)) = wired(&["--port", "20060=3/13@10.77.0.254"])? else {
         return Ok(());
     };
@@ -98,6 +102,11 @@ fn icmp_errors_are_heard_by_the_first_request_of_an_nginx_that_starts_later() ->
         &here,
         &Config::passing(&[("app", "10.77.0.2:20060")]),
     )?;
+    wait_for("the tool to listen", AT_ONCE, || {
+        let table = here.inside(|| Ok(fs::read_to_string("/proc/thread-self/net/raw")?))?;
+        // The first line is the head of the table.
+        Ok((table.lines().count() > 1).then_some(()))
+    })?;
     ensure!(nginx.get(&here, "app")?.status >= 500);
     let failure = tracer.failure(SOON, |failure| failure.nginx.netns == here.inode())?;
     let verdict = &failure.verdict;

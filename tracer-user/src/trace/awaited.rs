@@ -75,8 +75,10 @@ impl Trace {
         }
     }
 
+    /// The kernel tells connections over TCP alone.
     pub(super) fn await_recovery(&mut self, netns: Option<Netns>, dialled: &Endpoint) {
-        if self.awaited.failed(netns, dialled)
+        if matches!(dialled, Endpoint::Inet(_))
+            && self.awaited.failed(netns, dialled)
             && let Err(error) = self.probes.await_recovery(dialled)
         {
             log::warn!("{error}");

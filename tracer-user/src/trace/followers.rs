@@ -38,6 +38,7 @@ pub struct Followers {
 pub struct Known {
     since: Instant,
     pub identity: Identity,
+    netns: Netns,
     upstream: Upstream,
 }
 
@@ -123,6 +124,7 @@ impl Followers {
         let known = Known {
             since: Instant::now(),
             identity,
+            netns: case.worker.netns,
             upstream: report::upstream(&case.attempt, None),
         };
         let likeness = Likeness::of(case.worker.pid, &case.attempt, &case.timeline, &case.log);
@@ -145,9 +147,11 @@ impl Followers {
 impl Known {
     /// Notes for the upstream that an attempt failed which was counted without being explained.
     pub fn count(&self, ended: &Ended, recoveries: &mut Recoveries) {
-        let (Some(dialled), Some(netns)) = (&ended.attempt.dialled, ended.netns) else {
+        let Some(dialled) = &ended.attempt.dialled else {
             return;
         };
+        // A call that failed before it had a socket's namespace was made in the worker's.
+        let netns = ended.netns.unwrap_or(self.netns);
         let at = ended.attempt.ended;
         let now = clock::monotonic();
         recoveries.failed(netns, dialled, at, now, || self.upstream.clone());

@@ -76,7 +76,7 @@ impl IcmpSockets {
             }
             let opened = IcmpSocket::open(namespace)
                 .map_err(std::io::Error::other)
-                .flatten();
+                .and_then(|opened| opened);
             match opened.and_then(|sockets| self.listen(netns, sockets)) {
                 Ok(()) => drop(self.refused.remove(&netns)),
                 Err(error) => {
