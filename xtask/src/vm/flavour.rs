@@ -46,7 +46,7 @@ impl Flavour {
             let without = ["--skip", MANDATORY].map(OsString::from);
             return others.then(|| [asked, &without].concat());
         };
-        let all = names.is_empty() || names.iter().any(|name| name == MANDATORY);
+        let all = names.is_empty() || names.iter().any(|name| is_start_of(name, module));
         let own: Vec<OsString> = match all {
             true => vec![module.into()],
             false => names
@@ -73,6 +73,12 @@ fn is_option(argument: &OsString) -> bool {
 
 fn starts(argument: &OsString, start: &str) -> bool {
     argument.as_encoded_bytes().starts_with(start.as_bytes())
+}
+
+/// Such as `mandatory::` or `mandatory::selinux`, and nothing shorter.
+fn is_start_of(name: &OsString, module: &str) -> bool {
+    let bytes = name.as_encoded_bytes();
+    starts(name, MANDATORY) && module.as_bytes().starts_with(bytes)
 }
 
 #[cfg(test)]
@@ -115,5 +121,9 @@ mod tests {
             [None, None, some(&["mandatory::selinux::a_test", "--exact"])]
         );
         assert_eq!(arguments(&["mandatory::"])[0], None);
+        assert_eq!(
+            arguments(&["mandatory::selinux"]),
+            [None, None, some(&["mandatory::selinux::"])]
+        );
     }
 }
