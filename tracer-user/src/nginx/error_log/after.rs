@@ -39,10 +39,10 @@ pub(super) fn failure_kind(line: &LogLine) -> FailureKind {
     if let Some(kind) = undialled(line, message, action) {
         return kind;
     }
-    let about_upstream = super::is_about_upstream(line) || says_upstream(line, message);
     let met = met(message);
-    let phase = phase(action).or_else(|| passing_on(line, action, met));
-    match (about_upstream, phase, met) {
+    let passing_on = passing_on(line, action, met);
+    let about_upstream = super::is_about_upstream(line) || line.cut && passing_on.is_some();
+    match (about_upstream, phase(action).or(passing_on), met) {
         // A tunnel that is idle too long, or that its backend closes, ends as tunnels do.
         (true, Some(Phase::Proxying), Some(Met::Timeout | Met::Closed)) => FailureKind::Other,
         (true, Some(phase), Some(met)) => FailureKind::AfterConnect {
@@ -52,11 +52,6 @@ pub(super) fn failure_kind(line: &LogLine) -> FailureKind {
         },
         _ => FailureKind::Other,
     }
-}
-
-/// The words of a line that was cut off tell what it is about.
-fn says_upstream(line: &LogLine, message: &str) -> bool {
-    line.cut && message.starts_with("upstream prematurely closed ")
 }
 
 /// Without buffers, nginx reads from the upstream whenever it can send to the client

@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod after;
+mod cut;
+
 /// Written by nginx 1.22.1, as are all lines of these tests unless they say otherwise.
 const REFUSED: &str = r#"2026/11/22 18:06:57 [error] 31435#31435: *1 connect() failed (111: Connection refused) while connecting to upstream, client: 127.0.0.1, server: front, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:9101/", host: "127.0.0.1:8080""#;
 
@@ -193,85 +196,6 @@ fn complaints_of_connections_that_stood_are_told_from_what_nginx_copes_with() {
 }
 
 #[test]
-fn what_is_met_without_buffers_is_met_while_sending_to_the_client() {
-    let kind = |level: &str, said: &str| {
-        failure_kind(&read(&format!(
-            r#"[{level}] 1#1: *9 {said} while sending to client, client: 127.0.0.1, server: front, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:9004/""#
-        )))
-    };
-    let phase = Phase::ReadingResponse;
-    let after = |met, errno| FailureKind::AfterConnect { phase, met, errno };
-    let reset = "recv() failed (104: Connection reset by peer)";
-    for (level, said, expected) in [
-        (
-            "error",
-            "upstream prematurely closed connection",
-            after(Met::Closed, None),
-        ),
-        ("error", reset, after(Met::ReceiveError, Some(104))),
-        (
-            "error",
-            "upstream rejected request with error 2",
-            after(Met::EndedInProtocol, None),
-        ),
-        ("info", reset, FailureKind::Other),
-        (
-            "info",
-            "client prematurely closed connection",
-            FailureKind::ClientLeft,
-        ),
-        (
-            "info",
-            "writev() failed (104: Connection reset by peer)",
-            FailureKind::Other,
-        ),
-        (
-            "error",
-            "writev() failed (104: Connection reset by peer)",
-            FailureKind::Other,
-        ),
-        (
-            "alert",
-            "recv() failed (9: Bad file descriptor)",
-            FailureKind::Other,
-        ),
-        (
-            "crit",
-            "SSL_read() failed (SSL: error:0A000119:SSL routines::bad record mac)",
-            FailureKind::Other,
-        ),
-        (
-            "error",
-            "auth request unexpected status: 502",
-            FailureKind::Other,
-        ),
-    ] {
-        assert_eq!(kind(level, said), expected, "{level} {said}");
-    }
-}
-
-#[test]
-fn a_response_that_is_ended_by_its_protocol_is_no_closed_connection() {
-    for said in [
-        "upstream prematurely closed FastCGI stdout",
-        "upstream prematurely closed FastCGI request",
-        "upstream prematurely closed stream",
-        "upstream rejected request with error 7",
-        "upstream sent goaway with error 0",
-    ] {
-        let line = read(&format!(
-            r#"[error] 1#1: *9 {said} while reading response header from upstream, client: 127.0.0.1, server: front, request: "GET / HTTP/1.1", upstream: "grpc://127.0.0.1:9004""#
-        ));
-        let kind = FailureKind::AfterConnect {
-            phase: Phase::AwaitingResponse,
-            met: Met::EndedInProtocol,
-            errno: None,
-        };
-        assert_eq!(failure_kind(&line), kind, "{said}");
-    }
-}
-
-#[test]
 fn a_subrequest_stands_between_request_and_upstream() {
     let line = with_details(
         r#"request: "GET /auth HTTP/1.1", subrequest: "/sub", upstream: "http://127.0.0.1:9101/x", host: "127.0.0.1:8080""#,
@@ -412,76 +336,6 @@ fn a_line_cut_short_gives_what_it_has() {
     let line = with_details(&long);
     assert_eq!(line.upstream, None);
     assert!(line.request.expect("a request").ends_with("aaa"));
-}
-
-/// A line as nginx cuts it (`NGX_MAX_ERROR_STR`).
-fn cut(line: &str) -> LogLine {
-    parse(&line.as_bytes()[..2047]).expect("a line of the error log")
-}
-
-#[test]
-fn an_address_that_was_cut_in_two_is_none() {
-    for upstream in [
-        "http://127.0.0.1:9101/a",
-        "http://unix:/run/app.sock:/a",
-        "127.0.0.1:9101",
-    ] {
-        for kept in 0..upstream.len() {
-            let begin = REFUSED.replace("GET / HTTP/1.1", "GET /@ HTTP/1.1");
-            let (begin, _) = begin.split_once("http://").expect("an upstream");
-            let filled = "a".repeat(2047 - kept - (begin.len() - 1));
-            let line = cut(&format!("{}{upstream}\"", begin.replace('@', &filled)));
-            assert!(line.cut && is_about_upstream(&line));
-            assert_eq!(
-                failure_kind(&line),
-                FailureKind::ConnectFailedAsync { errno: 111 }
-            );
-            let read = upstream_address(&line);
-            let whole = ["127.0.0.1:9101", "unix:/run/app.sock"];
-            assert!(
-                read.as_deref().is_none_or(|read| whole.contains(&read)),
-                "{read:?} of {:?}",
-                &upstream[..kept]
-            );
-        }
-    }
-}
-
-#[test]
-fn a_request_line_that_was_cut_forges_no_upstream() {
-    let forged = r#"GET /", upstream: "http://6.6.6.6:66/"#;
-    let line = cut(&REFUSED.replace("GET /", &format!("{forged}{}", "a".repeat(2000))));
-    assert_eq!(upstream_address(&line), None);
-    assert_eq!(line.host, None);
-    assert!(!read(REFUSED).cut);
-}
-
-#[test]
-fn a_complaint_whose_end_was_cut_off_is_one_of_an_upstream() {
-    let said = |message: &str| {
-        cut(&REFUSED
-            .replace(
-                "connect() failed (111: Connection refused) while connecting to upstream",
-                message,
-            )
-            .replace("GET /", &format!("GET /{}", "a".repeat(2000))))
-    };
-    let line =
-        said("upstream prematurely closed connection while reading response header from upstream");
-    let (phase, met, errno) = (Phase::AwaitingResponse, Met::Closed, None);
-    assert_eq!(
-        failure_kind(&line),
-        FailureKind::AfterConnect { phase, met, errno }
-    );
-    let line = said("upstream prematurely closed connection while sending to client");
-    let phase = Phase::ReadingResponse;
-    assert_eq!(
-        failure_kind(&line),
-        FailureKind::AfterConnect { phase, met, errno }
-    );
-    let line =
-        said("recv() failed (104: Connection reset by peer) while reading client request body");
-    assert_eq!(failure_kind(&line), FailureKind::Other);
 }
 
 #[test]
