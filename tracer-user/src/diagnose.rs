@@ -47,6 +47,7 @@ mod reset_unaccepted;
 mod resolver_failed;
 mod route_refused;
 mod self_connect;
+mod sent_again;
 mod socket_aborted;
 mod surface;
 mod syn_queue_full;

@@ -9,12 +9,9 @@ use crate::case::{
 use crate::diagnose::coverage::{Observation, is_unavailable, silence_proves};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::firewall::{Did, Incident};
-use crate::diagnose::{addresses, icmp, surface, wording};
+use crate::diagnose::{addresses, icmp, surface};
 use crate::verdict::{Code, Confidence};
 
-/// What the kernel answers as it drops comes with the drop; another namespace hears it once its
-/// processor gets round to it.
-const AT_ONCE: KernelTime = 100_000_000;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -190,41 +187,6 @@ pub(super) fn reset_received(case: &Case) -> bool {
     case.timeline
         .iter()
         .any(|observed| matches!(observed.fact, Fact::ResetReceived))
-}
-
-/// Whether one of two events can have come of the other: they are near, and no SYN was sent
-/// between them.
-pub(super) fn belong_together(case: &Case, one: KernelTime, other: KernelTime) -> bool {
-    one.abs_diff(other) <= AT_ONCE && !sent_between(case, one, other)
-}
-
-/// Whether the SYN was sent again between two events.
-pub(super) fn sent_between(case: &Case, one: KernelTime, other: KernelTime) -> bool {
-    let between = one.min(other)..one.max(other);
-    case.timeline.iter().any(|observed| {
-        matches!(observed.fact, Fact::Retransmitted { .. }) && between.contains(&observed.at)
-    })
-}
-
-/// Takes certainty from a finding that blames a drop at `dropped` where a later SYN was not seen
-/// to be dropped: it met something else.
-pub(super) fn sent_on_since(case: &Case, dropped: KernelTime, mut finding: Finding) -> Finding {
-    let later = case.timeline.iter().rev().find(|observed| {
-        matches!(
-            observed.fact,
-            Fact::Retransmitted {
-                error: None | Some(0)
-            }
-        ) && observed.at > dropped.saturating_add(AT_ONCE)
-    });
-    if let Some(later) = later {
-        finding.confidence = finding.confidence.min(Confidence::Probable);
-        finding = finding.missing(format!(
-            "what became of the SYN that was sent again {}: it was not seen to be dropped",
-            wording::relative(case, later.at)
-        ));
-    }
-    finding
 }
 
 /// What sending the SYN again returned, in time order, where it is known.

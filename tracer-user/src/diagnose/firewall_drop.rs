@@ -5,6 +5,7 @@ use crate::diagnose::coverage::Observation;
 use crate::diagnose::evidence::{self, Dropper, FilterDrop, rejects};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::firewall::{self, Did, Incident, Suspects};
+use crate::diagnose::sent_again;
 use crate::verdict::{Code, Confidence};
 
 mod neighbour;
@@ -52,7 +53,7 @@ pub(super) fn firewall_drop(case: &Case) -> Option<Finding> {
     });
     let finding = match dropped.answer {
         true => finding,
-        false => evidence::sent_on_since(case, dropped.at, finding),
+        false => sent_again::sent_on_since(case, dropped.at, finding),
     };
     Some(if maybe_soft(case) && !sure {
         finding.relies_on(&[Observation::IcmpReceived])

@@ -6,20 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::case::{
-    Attempt, Ending, Endpoint, HostFacts, KernelTime, Listener, Met, Neighbour, Netns, Route,
-    UnixFacts, Worker,
+    Attempt, Ending, Endpoint, HostFacts, KernelTime, Listener, Met, Netns, UnixFacts, Worker,
 };
 use crate::clock;
 use crate::host::addresses::AddressBook;
 use crate::host::netns::{Namespace, Namespaces};
 use crate::host::open_files::OpenFiles;
-use crate::host::routes::Question;
 use crate::host::table::{Census, ListenerTable};
 use crate::host::unix_listeners::UnixListeners;
 use crate::host::visit::Visit;
-use crate::host::{
-    descriptors, listeners, neighbours, peers, policies, ports, routes, sockets, unix, waiting,
-};
+use crate::host::{descriptors, listeners, peers, policies, sockets, unix, waiting};
 
 /// How long the search for the holders of some sockets may take, for one attempt.
 const OWNERS_BUDGET: Duration = Duration::from_millis(50);
@@ -165,38 +161,6 @@ impl Host {
         gathered
     }
 
-    /// Reads how nginx's namespace leads to the target, or to where it translates it, and where
-    /// that way ends. Tells whether it translates it.
-    fn way_there(
-        &self,
-        worker: &Worker,
-        attempt: &Attempt,
-        (target, arrived): (SocketAddr, Option<(Netns, SocketAddr)>),
-        gathered: &mut Gathered,
-    ) -> bool {
-        let own = worker.netns;
-        let mut translated = arrived.filter(|(_, to)| to.ip().to_canonical() != target.ip());
-        let mut towards = target;
-        if let Some(mut visit) = self.visit(own, &mut gathered.unread) {
-            gathered.way(&mut visit, worker, attempt, target);
-            let stays = gathered.has_local_route();
-            if let Some((_, to)) = translated.take_if(|(netns, _)| *netns == own || stays) {
-                // Routed again once its destination was another (`ip_route_me_harder`).
-                towards = to;
-                gathered.way(&mut visit, worker, attempt, to);
-            }
-            gathered.own_local_route(own);
-        }
-        if gathered.facts.owners.iter().any(|netns| *netns != own) {
-            gathered.facts.far_end = match translated {
-                // A namespace on the way translated it, and its routes lead on.
-                Some((netns, to)) => self.far_end(netns, &Question::new(to, None)),
-                None => self.far_end(own, &question(worker, attempt, towards)),
-            };
-        }
-        towards != target
-    }
-
     /// Reads who listens, or otherwise holds the port, in a namespace.
     fn station(&mut self, netns: Netns, port: u16, attempt: &Attempt, gathered: &mut Gathered) {
         let Some(mut visit) = self.visit(netns, &mut gathered.unread) else {
@@ -280,34 +244,6 @@ impl Gathered {
         }
     }
 
-    /// How the worker's namespace leads to the target.
-    fn way(&mut self, visit: &mut Visit, worker: &Worker, attempt: &Attempt, target: SocketAddr) {
-        self.facts.neighbour = None;
-        let route = routes::route(visit, &question(worker, attempt, target));
-        self.facts.route = self.noted("route", route);
-        if let Some((hop, device)) = self.facts.route.as_ref().and_then(|r| next_hop(r, target)) {
-            let found: Result<Option<Neighbour>, _> = neighbours::neighbour(visit, hop, &device);
-            self.facts.neighbour = self.noted("neighbour", found).flatten();
-        }
-        if wants_ports(attempt.ending) {
-            let towards = ports::towards(visit, target, OWNERS_BUDGET);
-            self.facts.ports = self.noted("local ports", towards).flatten();
-        }
-    }
-
-    /// A local route may cover a network of which no interface has an address
-    /// (`ip route add local …`): the SYN stays all the same.
-    fn own_local_route(&mut self, netns: Netns) {
-        if self.has_local_route() && !self.facts.owners.contains(&netns) {
-            self.facts.owners.insert(0, netns);
-        }
-    }
-
-    fn has_local_route(&self) -> bool {
-        let route = self.facts.route.as_ref();
-        route.is_some_and(|route| route.kind.as_deref() == Some("local"))
-    }
-
     fn udp_on(&mut self, visit: &mut Visit, port: u16) {
         let udp = sockets::udp_on_port(visit, port);
         self.facts.udp_on_port |= self.noted("UDP sockets", udp).unwrap_or(false);
@@ -341,22 +277,6 @@ fn target(attempt: &Attempt) -> Option<SocketAddr> {
             IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
             IpAddr::V6(_) => address,
         })
-}
-
-fn question(worker: &Worker, attempt: &Attempt, target: SocketAddr) -> Question {
-    let mut question = Question::new(target, worker.uid);
-    question.source = attempt
-        .bound
-        .map(|bound| bound.ip())
-        .filter(|ip| !ip.is_unspecified());
-    question
-}
-
-/// Whoever is to answer ARP or ND, and on which interface.
-fn next_hop(route: &Route, target: SocketAddr) -> Option<(IpAddr, String)> {
-    let unicast = route.error.is_none() && route.kind.as_deref() == Some("unicast");
-    let device = route.device.clone().filter(|_| unicast)?;
-    Some((route.gateway.unwrap_or_else(|| target.ip()), device))
 }
 
 /// Nobody answered, or not in time.
@@ -418,3 +338,4 @@ mod bound;
 mod far_end;
 #[cfg(test)]
 mod tests;
+mod way;

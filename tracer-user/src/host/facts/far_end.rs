@@ -1,7 +1,8 @@
 //! Where packets to an address end, as far as the namespaces of this host lead them.
 
 use crate::case::{Netns, Route};
-use crate::host::facts::{Host, next_hop};
+use crate::host::facts::Host;
+use crate::host::facts::way::next_hop;
 use crate::host::routes::{self, Question};
 use crate::host::visit::Visit;
 use crate::host::{links, neighbours};
