@@ -33,8 +33,9 @@ impl Servers {
                     servers.search = domains.take(MOST_DOMAINS).collect();
                 }
                 Some("options") => {
-                    let dots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
-                    servers.dots = dots.last().unwrap_or(servers.dots);
+                    let mut dots =
+                        words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
+                    servers.dots = dots.next_back().unwrap_or(servers.dots);
                 }
                 _ => {}
             }
