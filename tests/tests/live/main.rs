@@ -58,6 +58,7 @@ mod queues;
 mod remote;
 mod requests;
 mod routes;
+mod stale_dns;
 mod timing;
 mod unix_connections;
 mod unix_sockets;
