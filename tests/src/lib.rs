@@ -14,6 +14,7 @@ pub mod confinement;
 pub mod contract;
 pub mod guard;
 pub mod host;
+pub mod name_service;
 pub mod namespace;
 pub mod nginx;
 pub mod patience;

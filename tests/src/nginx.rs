@@ -55,6 +55,9 @@ impl Nginx {
         if let Some(confinement) = config.confinement {
             confinement.confine(&mut command)?;
         }
+        if let Some(names) = &config.names {
+            names.show_to(&mut command)?;
+        }
         let master = Process::start(&mut command)?;
         // dash takes no `--` here.
         let guard = Guard::new("kill -KILL -$1", &[&master.pid().to_string()])?;

@@ -158,6 +158,11 @@ impl Scene {
         Ok(failure)
     }
 
+    /// Takes into account an explanation that the test has taken from the tool itself.
+    pub fn count(&mut self, failure: &Failure) {
+        self.explained += failure.count;
+    }
+
     /// Sends a request to the upstream `name` that must succeed.
     ///
     /// # Errors

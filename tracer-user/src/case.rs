@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod connection;
 mod denial;
+mod names;
 mod packet_filter;
 mod policy;
 mod programs;
@@ -17,6 +18,7 @@ mod rule_met;
 mod unix;
 
 pub use connection::{Connection, Earlier, Met, Peer, PeerEnd, PeerEnded, Phase, Undialled};
+pub use names::{ConfiguredName, NameSource, Names, Resolution, Resolved};
 pub use packet_filter::{
     Action, Backend, Circumstances, Family as FilterFamily, Filtering, Fitting, KnownBy, Purpose,
 };
@@ -321,6 +323,9 @@ pub struct HostFacts {
     /// The other end of the connection, where it is on this host and was still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer>,
+    /// The names behind the dialled address, where one may no longer have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Names>,
     /// What could not be read, and why, in words.
     #[serde(default)]
     pub unread: Vec<String>,

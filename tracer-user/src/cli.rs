@@ -74,6 +74,9 @@ pub struct TraceArguments {
     /// Fold identical failures within this time into one event; 0 = an event for each attempt
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span)]
     coalesce: Duration,
+    /// Ask no DNS server, not even for the name of an upstream whose address has just failed
+    #[arg(long)]
+    no_dns: bool,
     #[command(flatten)]
     kernel: KernelArguments,
 }
@@ -131,6 +134,8 @@ pub struct Settings {
     pub pids: Vec<u32>,
     /// Zero: an event for each attempt.
     pub coalesce: Duration,
+    /// Whether DNS servers may be asked for names of upstreams whose address failed.
+    pub dns: bool,
     /// Where the kernel's types are read from; null: the kernel itself.
     pub btf: Option<PathBuf>,
 }
@@ -162,6 +167,7 @@ impl TraceArguments {
             duration: self.duration,
             pids: self.pids,
             coalesce: self.coalesce,
+            dns: !self.no_dns,
             btf: self.kernel.btf,
         }
     }

@@ -14,6 +14,12 @@ pub fn wall_offset() -> i64 {
     read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_MONOTONIC)
 }
 
+/// `CLOCK_REALTIME` at boot, in nanoseconds: what is counted from boot is added to it. It changes
+/// when the clock is set.
+pub fn wall_at_boot() -> i64 {
+    read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_BOOTTIME)
+}
+
 /// The length of the kernel's tick in nanoseconds: the coarse clock moves by it.
 pub fn tick() -> u64 {
     const ASSUMED: u64 = 4_000_000;

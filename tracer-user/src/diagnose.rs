@@ -49,6 +49,7 @@ mod route_refused;
 mod self_connect;
 mod sent_again;
 mod socket_aborted;
+pub mod stale_dns;
 mod surface;
 mod syn_queue_full;
 mod undetermined;
@@ -131,6 +132,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
         .iter()
         .find_map(|cause| cause(case))
         .unwrap_or_else(|| undetermined::undetermined(case));
+    let finding = stale_dns::instead_of(finding, case);
     conclude(case, coverage::weaken(finding, case))
 }
 

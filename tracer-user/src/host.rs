@@ -28,6 +28,7 @@ pub mod policies;
 pub mod ports;
 pub mod procfile;
 pub mod programs;
+pub mod resolve;
 pub mod routes;
 mod socket_filter;
 pub mod sockets;

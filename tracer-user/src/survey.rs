@@ -8,6 +8,7 @@ mod dialled;
 mod facts;
 mod failures;
 mod filters;
+mod names;
 mod nginxes;
 mod surveyor;
 mod suspects;
@@ -43,6 +44,7 @@ use dialled::{is_upstream, meant, named};
 use facts::Facts;
 use failures::Failures;
 use filters::Filters;
+use names::Names;
 use nginxes::Nginxes;
 pub use surveyor::Surveyor;
 use unix::UnixWatch;
@@ -97,6 +99,7 @@ pub struct Survey {
     filters: Filters,
     unix: UnixWatch,
     failures: Failures,
+    names: Names,
     /// What could not be seen, in words.
     pub limits: Vec<String>,
 }
@@ -122,6 +125,7 @@ impl Survey {
             filters: Filters::default(),
             unix: UnixWatch::default(),
             failures: Failures::default(),
+            names: Names::default(),
             limits,
         };
         survey.watch_unix();
@@ -131,6 +135,11 @@ impl Survey {
     /// Looks at open files by this program from now on, where the kernel lists too little.
     pub fn look_at_files_by(&mut self, program: Option<Iter>) {
         self.host.open_files = program.map(OpenFiles::new);
+    }
+
+    /// Leaves names alone that only DNS knows.
+    pub fn ask_no_dns(&mut self) {
+        self.names.ask_no_dns();
     }
 
     /// The processes of nginx that are to be observed.
@@ -175,20 +184,21 @@ impl Survey {
     fn run(mut self, tasks: &Receiver<Task>, answers: &Sender<Answer>) {
         self.nginxes.warm_up();
         loop {
-            let answered = match tasks.recv_timeout(self.unix.due()) {
-                Ok(task) => self.work(task),
-                Err(RecvTimeoutError::Timeout) => self.look_at_unix(),
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let due = if self.unix.due().is_zero() {
-                self.look_at_unix()
-            } else {
-                Vec::new()
-            };
-            for answer in answered.into_iter().chain(due) {
+            let due = self.unix.due();
+            let task = tasks.recv_timeout(self.names.due().map_or(due, |names| names.min(due)));
+            let ended = matches!(task, Err(RecvTimeoutError::Disconnected));
+            let mut answered = task.map_or_else(|_| Vec::new(), |task| self.work(task));
+            if self.unix.due().is_zero() {
+                answered.extend(self.look_at_unix());
+            }
+            answered.extend(self.named(ended));
+            for answer in answered {
                 if answers.blocking_send(answer).is_err() {
                     return;
                 }
+            }
+            if ended {
+                return;
             }
         }
     }
@@ -198,9 +208,7 @@ impl Survey {
             Task::Note(evidence) => self.note(*evidence),
             Task::Explain(asked) => {
                 let (ended, coverage) = *asked;
-                let outcome = ended.outcome;
-                let explained = self.explain(ended, coverage);
-                vec![explained.unwrap_or(Answer::NoUpstream(outcome))]
+                self.explain(ended, coverage)
             }
             Task::Rescan => {
                 let _ = self.host.freshen(Duration::ZERO);
@@ -349,8 +357,8 @@ impl Survey {
         }
     }
 
-    /// Nothing for an attempt that was none at an upstream.
-    fn explain(&mut self, mut ended: Ended, coverage: Coverage) -> Option<Answer> {
+    /// No answer yet for an attempt that waits for names.
+    fn explain(&mut self, mut ended: Ended, coverage: Coverage) -> Vec<Answer> {
         let mut worker = self.nginxes.worker(ended.thread.pid, ended.netns);
         worker.netns = ended.netns.unwrap_or(worker.netns);
         let configured = self.nginxes.configured(&worker);
@@ -370,7 +378,7 @@ impl Survey {
         }
         let serves = || self.nginxes.serves(worker.pid);
         if !is_upstream(&ended, &worker, &configured, serves) {
-            return None;
+            return vec![Answer::NoUpstream(ended.outcome)];
         }
         // The call was never entered: nginx's own line says what it was to reach.
         if matches!(ended.attempt.ending, Ending::ConnectFailed { .. }) {
@@ -426,11 +434,36 @@ impl Survey {
             coverage,
         };
         let diagnosis = diagnose(&case);
+        // Also where it waits for names: what fails meanwhile refers to it.
         self.failures.note(&case, &diagnosis);
-        Some(Answer::Explained(Box::new(Explained {
+        let explained = Explained {
             case,
             diagnosis,
             outcome: ended.outcome,
-        })))
+        };
+        let named = self
+            .names
+            .explain(explained, &configured, &self.host.namespaces);
+        self.answer(named)
+    }
+
+    /// The attempts that have waited for names, all of them where the trace ends.
+    fn named(&mut self, ended: bool) -> Vec<Answer> {
+        let named = if ended {
+            self.names.last()
+        } else {
+            self.names.settled()
+        };
+        self.answer(named)
+    }
+
+    fn answer(&mut self, explained: impl IntoIterator<Item = Explained>) -> Vec<Answer> {
+        explained
+            .into_iter()
+            .map(|explained| {
+                self.failures.note(&explained.case, &explained.diagnosis);
+                Answer::Explained(Box::new(explained))
+            })
+            .collect()
     }
 }

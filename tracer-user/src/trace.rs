@@ -147,6 +147,9 @@ impl Trace {
         }
         let ring = Ring::new(probes.take_ring()?)?;
         let mut survey = Survey::new(settings.pids.clone())?;
+        if !settings.dns {
+            survey.ask_no_dns();
+        }
         survey.look_at_files_by(probes.open_files());
         follow(&mut probes, &survey.observed())?;
         // Whatever forked between the look and this is found by looking once more.

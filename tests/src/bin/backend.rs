@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
-use whyrefused_tests::unix_backend;
 use whyrefused_tests::wire::{Answer, FarEnd};
+use whyrefused_tests::{name_service, unix_backend};
 
 #[derive(Parser)]
 #[command(about = "A backend that breaks on demand")]
@@ -36,6 +37,8 @@ enum Kind {
     Unix(unix_backend::Options),
     /// Bind a UDP socket.
     Udp { address: SocketAddr },
+    /// Answer questions of DNS by the lines of a file, which is read anew for each.
+    Dns { address: SocketAddr, zone: PathBuf },
     /// Play the machines at the far end of a tap device.
     Wire(Wire),
 }
@@ -116,6 +119,13 @@ fn main() -> Result<()> {
             say("ready")?;
             std::io::stdin().read_to_end(&mut Vec::new())?;
             drop(socket);
+            Ok(())
+        }
+        Kind::Dns { address, zone } => {
+            let socket = UdpSocket::bind(address)?;
+            say("ready")?;
+            thread::spawn(move || name_service::answer(&socket, &zone));
+            std::io::stdin().read_to_end(&mut Vec::new())?;
             Ok(())
         }
         Kind::Wire(options) => play(options),

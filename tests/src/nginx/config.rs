@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::confinement::Confinement;
 use crate::host;
+use crate::name_service::NameService;
 
 /// Where nginx takes requests in its namespace, unless told otherwise.
 pub const DOOR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
@@ -31,6 +32,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// What nginx is put under.
     pub confinement: Option<Confinement>,
+    /// The files by which it resolves names, where they are its own.
+    pub names: Option<NameService>,
 }
 
 /// One `upstream` block and the location that passes to it.
@@ -106,6 +109,7 @@ impl Config {
             http: String::new(),
             upstreams,
             confinement: None,
+            names: None,
         }
     }
 

@@ -18,6 +18,13 @@ fn shown(bytes: &[u8]) -> String {
     text
 }
 
+/// Whether the server is written as a name, with the port of the address.
+fn is_name_with_port_of(server: &str, address: &str) -> bool {
+    let port = |text: &str| text.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let name = server.parse::<std::net::SocketAddr>().is_err() && !server.starts_with("unix:");
+    name && port(server).is_some() && port(server) == port(address)
+}
+
 impl Scene {
     /// What must be so whatever the cause.
     pub(super) fn check(&self, name: &str, expected: &Expected, failure: &Failure) -> Result<()> {
@@ -79,10 +86,10 @@ impl Scene {
             .address
             .as_deref()
             .context("no upstream address")?;
-        ensure!(
-            servers.iter().any(|server| server == address),
-            "{address} is not of {servers:?}"
-        );
+        let server = servers
+            .iter()
+            .find(|server| *server == address || is_name_with_port_of(server, address))
+            .with_context(|| format!("{address} is not of {servers:?}"))?;
         let family = match address {
             _ if address.starts_with("unix:") => "unix",
             _ if address.starts_with('[') => "ipv6",
@@ -92,11 +99,11 @@ impl Scene {
         if let Some(remote) = &failure.attempt.remote {
             ensure!(remote == address, "remote is {remote}");
         }
-        self.check_place(address, failure)
+        self.check_place(server, failure)
     }
 
     /// The named line of the configuration is the one that names the server.
-    fn check_place(&self, address: &str, failure: &Failure) -> Result<()> {
+    fn check_place(&self, server: &str, failure: &Failure) -> Result<()> {
         let place = failure
             .upstream
             .server
@@ -110,7 +117,7 @@ impl Scene {
             .and_then(|index| text.lines().nth(index))
             .unwrap_or_default();
         ensure!(
-            said.contains(&format!("server {address} ")),
+            said.contains(&format!("server {server} ")),
             "{place} says {said:?}"
         );
         Ok(())

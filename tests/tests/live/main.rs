@@ -61,6 +61,7 @@ mod recoveries;
 mod remote;
 mod requests;
 mod routes;
+mod stale_dns;
 mod timing;
 mod unix_connections;
 mod unix_sockets;

@@ -2,7 +2,7 @@
 
 mod address;
 mod glob;
-mod hosts;
+pub mod hosts;
 mod lua;
 mod scope;
 mod servers;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use crate::bounded;
 use crate::case::{Netns, Worker};
 use crate::cgroup;
+use crate::clock;
 use crate::nginx::config_path;
 use crate::nginx::executable::{ExecutableCache, Recognised};
 use crate::nginx::title::{Kind, Title};
@@ -144,6 +147,14 @@ pub fn worker(pid: u32, cache: &mut ExecutableCache) -> Option<Worker> {
 /// When a process started, in clock ticks from boot; None where it is gone.
 pub fn started(pid: u32) -> Option<u64> {
     Stat::of(pid).map(|stat| stat.started)
+}
+
+/// When a process started, in nanoseconds of the calendar's clock, less one clock tick at most.
+pub fn started_at(pid: u32) -> Option<i64> {
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok()??;
+    let tick = 1_000_000_000_i64.checked_div(ticks)?;
+    let since_boot = i64::try_from(started(pid)?).ok()?.checked_mul(tick)?;
+    clock::wall_at_boot().checked_add(since_boot)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -96,6 +96,7 @@ fn events_are_appended_to_the_file_that_was_asked_for() {
             duration: None,
             pids: Vec::new(),
             coalesce: Duration::ZERO,
+            dns: true,
             btf: None,
         };
         let mut sink = Sink::open(&settings, "edge-3".into()).unwrap();

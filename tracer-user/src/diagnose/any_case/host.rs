@@ -50,6 +50,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
         vec(any_program(), 0..3),
         vec(any_filtering(), 0..3),
         of(any_peer()),
+        of(any_names()),
     )
         .prop_map(
             |(
@@ -60,6 +61,7 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 programs,
                 filterings,
                 peer,
+                names,
             )| HostFacts {
                 owners,
                 far_end,
@@ -87,7 +89,56 @@ pub(super) fn any_host() -> BoxedStrategy<HostFacts> {
                 seccomp_filter,
                 descriptors: descriptors.map(|(limit, open)| Descriptors { limit, open }),
                 ports_spoken_for: Vec::new(),
+                names,
                 unread: Vec::new(),
+            },
+        )
+        .boxed()
+}
+
+fn any_names() -> BoxedStrategy<Names> {
+    let source = prop_oneof![
+        of(any::<bool>()).prop_map(|changed| NameSource::Hosts { changed }),
+        (any_address(), any::<bool>())
+            .prop_map(|(server, steady)| NameSource::Dns { server, steady }),
+    ];
+    let resolved = (
+        vec(any_address(), 0..3),
+        source,
+        any_time(),
+        vec("[a-z]{3}", 0..2),
+    )
+        .prop_map(|(addresses, source, at, passed_over)| Resolved {
+            addresses: addresses.iter().map(|address| address.ip()).collect(),
+            source,
+            at,
+            passed_over,
+        });
+    let now = prop_oneof![
+        resolved.prop_map(Resolution::Resolved),
+        "[a-z ]{0,8}".prop_map(Resolution::Unresolved),
+    ];
+    let name = ("[a-z.]{0,8}", of("[a-z]{1,4}"), any::<bool>(), now).prop_map(
+        |(host, upstream, had_it, now)| ConfiguredName {
+            host,
+            upstream,
+            places: vec!["/etc/nginx/nginx.conf:3".to_owned()],
+            had_it,
+            now,
+        },
+    );
+    (
+        vec(name, 0..3),
+        vec("[a-z]{1,4}", 0..2),
+        any::<bool>(),
+        of(any::<bool>()),
+    )
+        .prop_map(
+            |(at_start, at_work, open_ended, configuration_changed)| Names {
+                at_start,
+                at_work,
+                open_ended,
+                configuration_changed,
             },
         )
         .boxed()

@@ -31,7 +31,8 @@ impl Hosts {
         addresses
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads the text of such a file.
+    pub fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();

@@ -77,13 +77,15 @@ impl Collected {
             }
         } else if let Some(address) = destination.target.address(destination.default_port) {
             self.servers.push(Server {
+                // With a variable anywhere in it, all of it is evaluated for each request, and a
+                // name resolved then (`ngx_http_proxy_eval`).
+                resolve: memchr::memchr(b'$', &pass.to).is_some(),
                 address,
                 upstream: None,
                 place: pass.place.clone(),
                 uses: BTreeSet::from([dialled]),
                 down: false,
                 backup: false,
-                resolve: false,
             });
         } else {
             self.open_ended_timeouts.insert(pass.connect_timeout_ms);

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
@@ -22,6 +23,9 @@ pub trait Source {
 
     /// The names in a directory, in any order.
     fn names(&self, directory: &[u8]) -> io::Result<Vec<Vec<u8>>>;
+
+    /// When a file, or what is known of it, changed last, in nanoseconds of the calendar's clock.
+    fn changed(&self, path: &[u8]) -> io::Result<i64>;
 }
 
 /// The files that a process sees: its mount namespace, below its root directory.
@@ -82,6 +86,15 @@ impl Source for ProcessRoot {
             .flatten()
             .map(|entry| entry.file_name().into_vec())
             .collect())
+    }
+
+    fn changed(&self, path: &[u8]) -> io::Result<i64> {
+        let found = File::from(self.open(path, OFlag::O_PATH)?).metadata()?;
+        // A file that is put in another's place keeps the time of its text, not that of its inode.
+        Ok(found
+            .ctime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(found.ctime_nsec()))
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Tree {
     pub directives: Vec<Directive>,
     /// What could not be read, and why.
     pub problems: Vec<String>,
+    /// When one of the files changed last, see [`Source::changed`].
+    pub changed: Option<i64>,
 }
 
 impl Directive {
@@ -57,6 +59,7 @@ impl Tree {
             bytes: 0,
             directives: 0,
             problems: Vec::new(),
+            changed: None,
         };
         let mut read = Vec::new();
         if let Some(directives) = directives {
@@ -66,6 +69,7 @@ impl Tree {
         Self {
             directives: read,
             problems: reader.problems,
+            changed: reader.changed,
         }
     }
 }
@@ -82,6 +86,7 @@ struct Reader<'a> {
     bytes: usize,
     directives: usize,
     problems: Vec<String>,
+    changed: Option<i64>,
 }
 
 /// How a block ended.
@@ -109,6 +114,7 @@ impl Reader<'_> {
             Err(error) => return self.problem(format!("{name} could not be read: {error}")),
         };
         self.files += 1;
+        self.changed = self.changed.max(self.source.changed(path).ok());
         self.bytes = self.bytes.saturating_add(text.len());
         self.including.push(path.to_vec());
         self.text(&text, &name, read);

@@ -22,6 +22,8 @@ pub struct Upstreams {
     pub problems: Vec<String>,
     /// Variables or scripts may lead nginx to addresses that no directive names.
     pub open_ended: bool,
+    /// When one of its files changed last, in nanoseconds of the calendar's clock.
+    pub changed: Option<i64>,
     listened: BTreeSet<u16>,
     log_level: LogLevel,
     /// The connect timeouts of passes whose address only nginx at work knows.
@@ -43,7 +45,7 @@ pub struct Server {
     pub uses: BTreeSet<Use>,
     pub down: bool,
     pub backup: bool,
-    /// nginx resolves the name again and again.
+    /// nginx resolves the name, where it is one, again and again.
     pub resolve: bool,
 }
 
@@ -127,6 +129,7 @@ impl Upstreams {
             servers: Vec::new(),
             problems: tree.problems,
             open_ended: survey.scripted,
+            changed: tree.changed,
             log_level: survey
                 .passing_level
                 .or(survey.main_level)
@@ -321,6 +324,10 @@ impl fmt::Display for Address {
         }
     }
 }
+
+mod names;
+
+pub use names::{NamedServer, NamesOfAddress};
 
 /// The servers for which the condition holds, or all where it holds for none.
 fn preferred(servers: Vec<&Server>, condition: impl Fn(&Server) -> bool) -> Vec<&Server> {

@@ -25,6 +25,10 @@ impl Source for Files {
         names.dedup();
         Ok(names)
     }
+
+    fn changed(&self, _: &[u8]) -> io::Result<i64> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
 }
 
 fn files(texts: &[(&str, &str)]) -> Files {

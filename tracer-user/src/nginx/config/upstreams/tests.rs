@@ -19,9 +19,13 @@ impl Source for Texts<'_> {
     fn names(&self, _: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         Ok(Vec::new())
     }
+
+    fn changed(&self, _: &[u8]) -> io::Result<i64> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
 }
 
-fn read_with_hosts(text: &[u8], hosts: &str) -> Upstreams {
+pub(super) fn read_with_hosts(text: &[u8], hosts: &str) -> Upstreams {
     let configuration = Configuration {
         file: "/etc/nginx/nginx.conf".to_owned(),
         prefix: "/usr/share/nginx".to_owned(),
