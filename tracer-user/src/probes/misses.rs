@@ -3,6 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::{OBSERVATIONS, Observation, Probes};
+use crate::bounded;
+
+/// Bytes of what the kernel says of a program.
+const MOST_FDINFO: u64 = 4096;
 
 /// Events that an observation has missed so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,9 +17,9 @@ pub struct Missed {
 }
 
 impl Probes {
-    /// How often, since all was attached, the kernel ran no program because one was running on that
-    /// processor already (`bpf_prog_inc_misses_counter`), and refused the event to the stand-in as well, by
-    /// observation. 0 on kernels that do not count it.
+    /// How often, since all was attached, the kernel ran no program because one was running on
+    /// that processor already (`bpf_prog_inc_misses_counter`), and refused the event to the
+    /// stand-in as well, by observation. 0 on kernels that do not count it.
     pub fn missed(&self) -> Vec<Missed> {
         OBSERVATIONS
             .iter()
@@ -58,8 +62,9 @@ impl Probes {
     pub(super) fn refused_runs(&self, program: &str) -> Option<u64> {
         let fd = self.ebpf.program(program)?.fd().ok()?;
         let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        let text = std::fs::read_to_string(path).ok();
-        Some(text.and_then(|text| recursion_misses(&text)).unwrap_or(0))
+        let text = bounded::read(path, MOST_FDINFO).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        Some(recursion_misses(&text).unwrap_or(0))
     }
 }
 
