@@ -53,7 +53,7 @@ fn fits(case: &Case, code: Code) -> bool {
         Ending::ConnectFailed { .. } | Ending::SocketError { .. } | Ending::GaveUp
     );
     // nginx dials others than upstreams as well, and does not call them so.
-    let other = |line: &crate::case::LogLine| line.upstream.is_none();
+    let other = |line: &crate::case::LogLine| line.upstream.is_none() && !line.cut;
     let upstream = !case.log.as_ref().is_some_and(other);
     dialling && upstream && (is_of_the_address(code) || is_of_an_end(code))
 }
