@@ -93,6 +93,12 @@ fn is_refusal_by_route(dropped: &Dropped<'_>) -> bool {
         && matches!(dropped.location, Some("ip_error" | "ip6_pkt_drop"))
 }
 
+/// `nf_hook_bridge_pre`, which is part of `br_handle_frame`, frees what a rule dropped without a
+/// reason on older kernels, as the bridge itself frees what it does not take.
+fn may_be_a_rule_of_a_bridge(dropped: &Dropped<'_>) -> bool {
+    dropped.reason == "NOT_SPECIFIED" && dropped.location == Some("br_handle_frame")
+}
+
 fn by_reason(case: &Case, dropped: &Dropped<'_>) -> Finding {
     let packet = if dropped.answer {
         "the answer of"
@@ -115,10 +121,16 @@ fn by_reason(case: &Case, dropped: &Dropped<'_>) -> Finding {
             eater.words
         ),
     )
-    .rule_out(
-        Code::FirewallDrop,
-        "netfilter drops packets in its hooks (NETFILTER_DROP); this one was dropped elsewhere",
-    )
+    .when(!may_be_a_rule_of_a_bridge(dropped), |finding| {
+        finding.rule_out(
+            Code::FirewallDrop,
+            "netfilter drops packets in its hooks (NETFILTER_DROP); this one was dropped elsewhere",
+        )
+    })
+    .when(may_be_a_rule_of_a_bridge(dropped), |finding| {
+        Finding { confidence: Confidence::Possible, ..finding }
+            .missing("whether a rule at the bridge's prerouting hook dropped it: this kernel gives no reason there")
+    })
     .rule_out(Code::NoAnswer, "the packet was dropped on this host")
     .listener(listener)
     .with(narration::translation(case), Finding::because)

@@ -29,6 +29,24 @@ fn a_blackhole_on_the_way_is_routing_and_names_its_namespace() {
     );
 }
 
+#[test]
+fn what_a_bridge_frees_without_a_reason_may_be_a_rules_doing() {
+    let mut case = silent("10.99.1.2:9101", 2000);
+    let mut drop = drop_of("10.99.1.2:9101", OTHER, "NOT_SPECIFIED", None);
+    if let Fact::Dropped { location, .. } = &mut drop {
+        *location = Some("br_handle_frame".to_owned());
+    }
+    case.timeline = vec![observed(25, drop)];
+    let verdict = diagnose(&case).verdict;
+    assert_eq!(
+        (verdict.code, verdict.confidence),
+        (Code::PacketDropped, Confidence::Possible)
+    );
+    let mut ruled_out = verdict.ruled_out.iter();
+    assert!(ruled_out.all(|other| other.code != Code::FirewallDrop));
+    assert!(!verdict.missing.is_empty());
+}
+
 fn on_eth0(id: u32, ingress: bool) -> AttachedProgram {
     AttachedProgram {
         id,
