@@ -63,7 +63,7 @@ fn a_port_that_the_domain_may_not_connect_to_is_explained_and_the_boolean_lets_i
 fn a_type_of_port_that_a_boolean_of_its_own_allows_is_explained_with_that_boolean() -> Result<()> {
     const BOOLEANS: [(&str, &str); 3] = [
         ("127.0.0.1:5432", "httpd_can_network_connect_db"),
-        ("127.0.0.1:11211", "httpd_can_network_memcache"),
+        ("127.0.0.1:11211", "httpd_can_network_connect_memcache"),
         ("127.0.0.1:8008", "httpd_can_network_relay"),
     ];
     let (host, mut selinux) = enforced!();

@@ -106,7 +106,7 @@ fn selinux(case: &Case, denial: &Denial, finding: Finding) -> Finding {
     };
     let boolean = match object {
         Some("http_port_t" | "http_cache_port_t") => Some("httpd_can_network_relay"),
-        Some("memcache_port_t") => Some("httpd_can_network_memcache"),
+        Some("memcache_port_t") => Some("httpd_can_network_connect_memcache"),
         Some("mysqld_port_t" | "postgresql_port_t") => Some("httpd_can_network_connect_db"),
         _ if connects => Some("httpd_can_network_connect"),
         _ => None,
@@ -114,6 +114,9 @@ fn selinux(case: &Case, denial: &Denial, finding: Finding) -> Finding {
     finding
         .with(boolean, |finding, boolean| {
             finding.fix(format!("setsebool -P {boolean} 1"))
+        })
+        .when(object == Some("memcache_port_t"), |finding| {
+            finding.fix("setsebool -P httpd_can_network_memcache 1   # its name in Fedora's policy")
         })
         .fix("ausearch -m avc -ts recent -c nginx | audit2allow -M nginx_upstream   # then semodule -i nginx_upstream.pp")
 }
